@@ -1,0 +1,20 @@
+#pragma once
+
+#include <midwire/base/address.hpp>
+#include <midwire/base/callback.hpp>
+#include <midwire/base/chunk.hpp>
+#include <midwire/base/reason.hpp>
+#include <midwire/base/views.hpp>
+#include <midwire/engine/core/event.hpp>
+#include <midwire/engine/core/flow.hpp>
+#include <midwire/engine/core/stage.hpp>
+#include <midwire/engine/core/timer_wheel.hpp>
+#include <midwire/engine/deferred.hpp>
+#include <midwire/engine/driver.hpp>
+#include <midwire/engine/endpoint.hpp>
+#include <midwire/engine/names.hpp>
+#include <midwire/engine/pool.hpp>
+#include <midwire/engine/protocol.hpp>
+#include <midwire/engine/reactor.hpp>
+#include <midwire/engine/relay.hpp>
+#include <midwire/engine/transport.hpp>

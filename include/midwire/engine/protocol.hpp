@@ -1,0 +1,84 @@
+#pragma once
+
+#include <concepts>
+#include <functional>
+#include <memory>
+#include <tuple>
+
+#include <midwire/base/address.hpp>
+#include <midwire/base/chunk.hpp>
+#include <midwire/base/reason.hpp>
+#include <midwire/engine/transport.hpp>
+
+namespace midwire {
+
+namespace detail {
+class transport_impl;
+}
+
+/// What is done with the octets of one connection. One object a connection, made by a factory.
+class protocol {
+ public:
+  virtual ~protocol() = default;
+  virtual void connection_made() {}
+  /// Yours: edit it, keep it, pass it on.
+  virtual void data_received(chunk data) = 0;
+  /// The peer's FIN; by default transport().lose_connection().
+  virtual void read_connection_lost();
+  /// Our FIN has left.
+  virtual void write_connection_lost() {}
+  /// Once, and last.
+  virtual void connection_lost(const reason&) {}
+  /// From connection_made to connection_lost, both included.
+  midwire::transport& transport() const noexcept { return *transport_; }
+
+ private:
+  friend class detail::transport_impl;
+  midwire::transport* transport_ = nullptr;
+};
+
+class factory;
+using factory_ptr = std::shared_ptr<factory>;
+
+/// Builds a protocol for each connection. One factory may serve several ports.
+class factory {
+ public:
+  /// A factory of P(arguments...); the arguments are copied for each connection.
+  template <std::derived_from<protocol> P, class... A>
+  static factory_ptr of(A... arguments);
+  virtual ~factory() = default;
+  /// The first port was opened, the last one closed.
+  virtual void started() {}
+  virtual void stopped() {}
+  /// Null refuses the connection: it is closed.
+  virtual std::unique_ptr<protocol> build_protocol(const address& peer) = 0;
+  /// Of connections made by connect_*.
+  virtual void connection_failed(const reason&) {}
+  virtual void connection_lost(const reason&) {}
+
+ private:
+  friend class reactor;
+  friend class listener;
+  int ports_ = 0;
+};
+
+namespace detail {
+template <class P, class... A>
+class simple_factory final : public factory {
+ public:
+  explicit simple_factory(A... arguments) : arguments_{std::move(arguments)...} {}
+  std::unique_ptr<protocol> build_protocol(const address&) override {
+    return std::apply([](const A&... a) { return std::make_unique<P>(a...); }, arguments_);
+  }
+
+ private:
+  std::tuple<A...> arguments_;
+};
+}  // namespace detail
+
+template <std::derived_from<protocol> P, class... A>
+factory_ptr factory::of(A... arguments) {
+  return std::make_shared<detail::simple_factory<P, A...>>(std::move(arguments)...);
+}
+
+}  // namespace midwire

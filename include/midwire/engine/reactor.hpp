@@ -1,0 +1,118 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <midwire/base/callback.hpp>
+#include <midwire/engine/core/timer_wheel.hpp>
+#include <midwire/engine/deferred.hpp>
+#include <midwire/engine/driver.hpp>
+#include <midwire/engine/protocol.hpp>
+
+namespace midwire {
+
+namespace detail {
+class reactor_impl;
+struct listener_state;
+}  // namespace detail
+class resolver;
+
+struct reactor_options {
+  int accept_batch = 64;
+  std::size_t read_budget = 256 * 1024;
+  bool splice = true;
+  std::uint64_t seed = 0;
+};
+
+/// An open port.
+class listener {
+ public:
+  explicit listener(std::shared_ptr<detail::listener_state> state) noexcept : state_{std::move(state)} {}
+  /// The bound address: tells which port 0 became.
+  const address& host() const noexcept;
+  /// Accepts what is queued, then closes. The reference stays valid for as long as the reactor lives.
+  void stop_listening();
+
+ private:
+  std::shared_ptr<detail::listener_state> state_;
+};
+
+/// Restarts in O(1); belongs to one reactor, which must outlive it.
+class timer : private timer_hook {
+ public:
+  timer(reactor& r, callback<void()> then);
+  ~timer() override;
+  timer(timer&&) = delete;
+  void start(duration from_now);
+  /// Starts it anew with the last duration.
+  void touch() noexcept;
+  void stop() noexcept;
+
+ private:
+  void fired() override { then_(); }
+  reactor& reactor_;
+  callback<void()> then_;
+  duration last_{};
+};
+
+/// The event loop: one thread, one driver. Several may live in one process, each on its own thread.
+///
+/// Set-up that fails throws std::system_error with the endpoint in its text; later failures arrive as a reason.
+/// An exception that leaves a callback is logged and counted; the loop goes on.
+class reactor {
+ public:
+  explicit reactor(reactor_options options = {});
+  reactor(std::unique_ptr<driver> kernel, reactor_options options = {});
+  reactor(const reactor&) = delete;
+  reactor& operator=(const reactor&) = delete;
+  ~reactor();
+
+  /// Turns until stop(); can run again afterwards.
+  void run();
+  void stop();
+  /// One turn: waits at most `at_most` for something to happen, then handles all of it.
+  void turn(duration at_most);
+  /// The clock, read once a turn.
+  instant now() const noexcept;
+  /// The reactor whose run() or turn() this thread is in; a bug when in none.
+  static reactor& current();
+
+  listener& listen_tcp(std::uint16_t port, factory_ptr f, listen_options options = {});
+  listener& listen_unix(std::string path, factory_ptr f);
+  deferred<protocol*> connect_tcp(std::string host, std::uint16_t port, factory_ptr f, connect_options options = {});
+  deferred<protocol*> connect_unix(std::string path, factory_ptr f);
+  /// A literal address answers at once; names ask the hosts file and DNS, and never block the loop.
+  deferred<std::vector<address>> resolve(std::string host, duration at_most = std::chrono::seconds{5});
+
+  timer_ref call_later(duration from_now, callback<void()> then);
+  /// Again and again; a late one skips rounds. `then` may cancel it.
+  timer_ref every(duration period, callback<void()> then);
+  /// At the start of the next run(), or in the next turn when running.
+  void call_when_running(callback<void()> then);
+  /// Instead of the signal's own action. Blocks the signal for this thread and those it makes.
+  void on_signal(int number, callback<void()> then);
+  /// The one member that other threads may call.
+  void call_from_thread(callback<void()> then);
+  void watch(int fd, bool read, bool write, callback<void(bool readable, bool writable)> ready);
+  void unwatch(int fd);
+
+  const reactor_options& options() const noexcept;
+  /// Exceptions that left callbacks, since the start.
+  std::uint64_t failures() const noexcept;
+  /// Replaces the resolver; for simulations.
+  void set_resolver(std::unique_ptr<resolver> r);
+  /// For the engine's own parts.
+  detail::reactor_impl& impl() noexcept { return *impl_; }
+
+ private:
+  std::unique_ptr<detail::reactor_impl> impl_;
+};
+
+/// Where log lines of the engine go: level 0 debug, 1 info, 2 warning, 3 error. Default: warnings and errors to stderr.
+/// Set before the first reactor runs.
+void set_log(callback<void(int level, std::string_view line)> sink);
+
+}  // namespace midwire

@@ -1,0 +1,82 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include <midwire/base/address.hpp>
+#include <midwire/base/chunk.hpp>
+#include <midwire/engine/core/flow.hpp>
+
+namespace midwire {
+
+class reactor;
+class protocol;
+class factory;
+class transport;
+namespace detail {
+class transport_impl;
+}
+
+class producer {
+ public:
+  virtual ~producer() = default;
+  virtual void pause_producing() = 0;
+  virtual void resume_producing() = 0;
+  virtual void stop_producing() = 0;
+};
+/// A push producer writes until it is paused; a pull producer writes once for each resume_producing().
+enum class producing : std::uint8_t { push, pull };
+
+/// Finds a transport for as long as it lives.
+class transport_ref {
+ public:
+  transport_ref() noexcept = default;
+  explicit transport_ref(std::weak_ptr<transport*> t) noexcept : transport_{std::move(t)} {}
+  /// Null: gone.
+  transport* get() const noexcept {
+    const auto alive = transport_.lock();
+    return alive ? *alive : nullptr;
+  }
+
+ private:
+  std::weak_ptr<transport*> transport_;
+};
+
+/// One end of a connection, as its protocol sees it. No member calls a protocol before it returns.
+///
+/// Lifetime  from connection_made to connection_lost, both included; ref() outlives it.
+/// Threads   the loop's own.
+class transport {
+ public:
+  explicit transport(detail::transport_impl& impl) noexcept : impl_{impl} {}
+  transport(const transport&) = delete;
+  transport& operator=(const transport&) = delete;
+
+  /// Takes the octets, keeps their order, never blocks, never fails: after the end of the connection they are dropped.
+  void write(buffer octets);
+  /// Flush, FIN, then close; bounded by flow_limits::linger without progress.
+  void lose_connection();
+  /// Flush, FIN; what the peer sends still arrives.
+  void lose_write_connection();
+  /// RST, now; what was not sent yet is dropped.
+  void abort_connection();
+  /// The peer's end and reset are seen while paused, too.
+  void pause_reading();
+  void resume_reading();
+  void register_producer(producer& p, producing how);
+  void unregister_producer();
+  void set_limits(flow_limits limits);
+  void set_no_delay(bool on);
+  void set_keep_alive(bool on);
+  /// Octets written that the kernel has not taken yet.
+  std::size_t buffered() const noexcept;
+  transport_ref ref() const;
+  const address& host() const noexcept;
+  const address& peer() const noexcept;
+  midwire::reactor& reactor() const noexcept;
+
+ private:
+  detail::transport_impl& impl_;
+};
+
+}  // namespace midwire

@@ -1,0 +1,38 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+namespace midwire::fields {
+
+/// Wireshark's types, by CONVENTIONAL short names.
+enum class field_type : std::uint8_t { none, boolean, u8, u16, u24, u32, u64, str, bytes, mac, ip4, ip6, time, dur };
+std::string_view name_of(field_type t) noexcept;
+
+/// Dense: the index into all().
+enum class field_id : std::uint16_t {};
+
+/// Where a field can be asked for.
+enum class level : std::uint8_t { stream = 1, packet = 2, both = 3 };
+
+struct field_info {
+  std::string_view name;  ///< Wireshark's, or midwire's own
+  field_type type;
+  level levels;
+  bool writable;
+  bool many;              ///< may have several values in one unit (`ip.addr`, `tcp.port`)
+  bool per_unit;          ///< differs between units of one connection
+  std::string_view description;
+};
+
+/// The one table, sorted as it is printed.
+std::span<const field_info> all() noexcept;
+/// Nothing: unknown.
+const field_info* find(std::string_view name) noexcept;
+field_id id_of(const field_info& f) noexcept;
+const field_info& info(field_id id) noexcept;
+/// The known name nearest to a misspelt one; empty when none is near.
+std::string_view nearest(std::string_view name);
+
+}  // namespace midwire::fields
