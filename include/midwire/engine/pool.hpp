@@ -34,6 +34,8 @@ class reactor_pool {
   /// A listener for each loop, or one that hands out. `build` makes the factory of a loop; before run().
   /// \return the bound address
   address listen(std::string_view endpoint, callback<factory_ptr(reactor&)> build, balance how = balance::kernel);
+  /// The loop that has the fewest connections now.
+  std::size_t least_loaded() const noexcept;
 
  private:
   std::vector<std::unique_ptr<reactor>> loops_;

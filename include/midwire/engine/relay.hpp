@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -52,6 +53,9 @@ struct relay_options {
   /// What the client sees when dialling fails: a close, or a reset.
   bool reset_on_connect_error = false;
   reactor_pool::balance balance = reactor_pool::balance::kernel;
+  /// Asked about each address before it is connected to: words refuse it, for example an own listener's. Called on
+  /// several threads.
+  std::function<std::optional<std::string>(const address&)> refuse_server;
   /// Connections at once; more are closed at once, and counted. 0: as many as descriptors allow.
   std::size_t max_flows = 0;
 };

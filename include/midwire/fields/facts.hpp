@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -7,6 +8,7 @@
 #include <midwire/base/address.hpp>
 #include <midwire/base/chance.hpp>
 #include <midwire/base/views.hpp>
+#include <midwire/fields/registry.hpp>
 
 namespace midwire::fields {
 
@@ -28,5 +30,24 @@ struct stream_unit {
   duration age{};            ///< of the connection (conn.age)
   std::uint64_t rule = 0;    ///< hash of the rule's name or text: for chance()
 };
+
+/// One value of a field. What counts follows from the field's type: `number` for integers and (in nanoseconds) for
+/// `dur`, `octets` for bytes and for addresses in network order; neither for `none`.
+struct field_value {
+  std::uint64_t number = 0;
+  byte_view octets;
+};
+/// No field has more values than this in one unit of a stream.
+inline constexpr std::size_t max_values = 2;
+
+/// Reads a field of a stream's unit: the number of values put into `out`, 0 when it is absent. The octets borrow from
+/// the unit. A field that exists at packet level only is absent. An empty payload is absent.
+std::size_t read(field_id f, const stream_unit& u, std::array<field_value, max_values>& out) noexcept;
+
+/// Appends the field as `log` shows it: numbers in decimal, addresses as text, durations as seconds with nine digits,
+/// bytes as they are, `none` as 1; several values with a comma between; nothing when absent.
+void append_text(std::string& out, field_id f, const stream_unit& u);
+/// One value of a field of type `t` in the same form. Allocates only where `out` must grow.
+void append_text(std::string& out, field_type t, const field_value& v);
 
 }  // namespace midwire::fields

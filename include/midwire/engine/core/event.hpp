@@ -10,8 +10,10 @@
 
 namespace midwire {
 
-/// A driver's name for a socket. Never given to two sockets that can be told apart by events still on their way.
+/// A driver's name for a socket: an index in the low 20 bits, small and used again, and a generation above it, which
+/// tells a new socket from an old one whose events are still on their way.
 enum class socket_id : std::uint32_t {};
+constexpr std::size_t index_of(socket_id s) noexcept { return static_cast<std::uint32_t>(s) & 0xfffff; }
 
 /// What happened to a socket, in the past tense: what a driver's wait() yields and what the core takes.
 class event {

@@ -21,7 +21,8 @@ class timer_hook {
   virtual ~timer_hook();
   bool active() const noexcept { return wheel_ != nullptr; }
   instant due() const noexcept { return due_; }
-  /// Only stores the later deadline; the wheel finds it when the old one comes. An earlier one moves the hook.
+  /// Only stores the later deadline; the wheel finds it when the old one comes. An earlier one moves the hook. Keeps
+  /// its place among equal deadlines. Nothing when not active.
   void touch(instant due) noexcept;
   void stop() noexcept;
 
@@ -31,10 +32,13 @@ class timer_hook {
 
  private:
   friend class timer_wheel;
+  friend class timer_ref;
+  /// The wheel goes, and has stopped this hook.
+  virtual void abandoned() noexcept {}
   timer_wheel* wheel_ = nullptr;
-  timer_hook *next_ = nullptr, **link_ = nullptr;
-  instant due_{};       // what was asked for
-  instant placed_{};    // what the wheel sorted it by: never later than due_
+  timer_hook *next_ = nullptr, *child_ = nullptr, **link_ = nullptr;
+  instant due_{};     // what was asked for
+  instant placed_{};  // what the wheel sorted it by: never later than due_
   std::uint64_t order_ = 0;
   std::uint32_t slot_ = 0;
 };
@@ -52,6 +56,7 @@ class timer_ref {
   bool active() const noexcept;
   /// The deadline; that of the epoch when not active.
   instant due() const noexcept;
+  /// A new deadline, counted from the wheel's now(), or from the old deadline. Nothing when not active.
   void reset(duration from_now);
   void delay(duration more);
 
@@ -60,8 +65,8 @@ class timer_ref {
   std::shared_ptr<detail::delayed_call> call_;
 };
 
-/// A hierarchical timing wheel: starting and stopping in O(1), firing by deadline, then by order of starting, never
-/// early. Reads no clock.
+/// A hierarchical timing wheel: starting and stopping in O(1) (O(log n) within the present millisecond), firing by
+/// deadline, then by order of starting, never early. Reads no clock. Less than 3 KiB, however many hooks there are.
 class timer_wheel {
  public:
   explicit timer_wheel(instant start = {});
@@ -69,16 +74,22 @@ class timer_wheel {
   timer_wheel& operator=(const timer_wheel&) = delete;
   ~timer_wheel();
 
+  /// A hook that is active already is moved, from another wheel too.
   void start(timer_hook& hook, instant due);
   timer_ref call_at(instant due, callback<void()> then);
+  /// Again and again until it is cancelled, from inside too; a late call skips rounds. `then` must not throw.
+  timer_ref call_every(duration period, callback<void()> then);
   /// When advance() should be called next: never later than the first deadline, maybe earlier. Empty: no timers.
   std::optional<instant> next() const noexcept;
-  /// Fires what is due by `now`, those started on the way included when they are due. Exceptions pass through; what is
-  /// left fires at the next call.
+  /// Fires what is due by `now`, those started on the way included when they are due: one that starts itself again
+  /// must ask for later than `now`. Exceptions pass through; what is left fires at the next call. A hook may destroy
+  /// the wheel.
   void advance(instant now);
   instant now() const noexcept { return now_; }
   /// Moves the clock on without firing, for deadlines relative to it.
-  void set_now(instant now) noexcept { if (now > now_) now_ = now; }
+  void set_now(instant now) noexcept {
+    if (now > now_) now_ = now;
+  }
   std::size_t size() const noexcept { return count_; }
 
  private:
@@ -87,10 +98,12 @@ class timer_wheel {
   struct impl;
   void place(timer_hook& hook) noexcept;
   void unlink(timer_hook& hook) noexcept;
+  void settle() noexcept;
   std::unique_ptr<impl> impl_;
   instant now_;
   std::uint64_t orders_ = 0;
   std::size_t count_ = 0;
+  bool* gone_ = nullptr;  // of the advance() that runs
 };
 
 }  // namespace midwire

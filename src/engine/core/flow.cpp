@@ -1,0 +1,779 @@
+#include <midwire/engine/core/flow.hpp>
+
+#include <algorithm>
+#include <cstring>
+#include <exception>
+
+#include <midwire/base/assert.hpp>
+
+#include "engine/core/flow_impl.hpp"
+
+namespace midwire {
+
+using detail::end_mark;
+using detail::flow_impl;
+using detail::held_octets;
+using detail::stage_slot;
+
+namespace {
+constexpr direction both_directions[] = {direction::to_server, direction::to_client};
+constexpr side both_sides[] = {side::client, side::server};
+constexpr ended_by who_is(side s) noexcept { return s == side::client ? ended_by::client : ended_by::server; }
+constexpr side other(side s) noexcept { return s == side::client ? side::server : side::client; }
+// ENGINE: a direction splices once its reads average this much, with so much budget left, and copies again below that.
+constexpr std::size_t splice_from = 16 * 1024, splice_until = 4 * 1024, splice_budget = 64 * 1024;
+constexpr duration reset_drain = std::chrono::seconds{1};
+}  // namespace
+
+namespace detail {
+
+flow_impl::flow_impl(std::vector<std::unique_ptr<stage>> stages, flow_limits l)
+    : limits{l}, self_{std::make_shared<flow_impl*>(this)} {
+  slots.reserve(stages.size());
+  for (auto& s : stages) slots.push_back(std::make_unique<stage_slot>(*this, slots.size(), std::move(s)));
+}
+
+flow_impl::~flow_impl() {
+  busy_ = true;  // tokens that die with their stages ask for nothing
+  for (auto& slot : slots)
+    for (auto& lane : slot->lanes)
+      if (lane.held) lane.held->owner = nullptr;
+  self_.reset();
+}
+
+void flow_impl::open(instant at) {
+  now = at, state_ = state::open;
+  touch();
+  busy_ = true;
+  for (auto& slot : slots) {
+    try {
+      slot->what->on_open(slot->context);
+    } catch (const std::exception& e) {
+      failed(e.what());
+    } catch (...) {
+      failed("unknown exception");
+    }
+    if (state_ != state::open) break;
+  }
+  opened_ = true;
+  busy_ = false;
+  work();
+}
+
+void flow_impl::handle(side from, event what, instant at) {
+  now = std::max(now, at);
+  if (state_ == state::closed) return;
+  const direction d = direction_from(from), back = opposite(d);
+  way& w = of(d);
+  switch (what.what()) {
+    case event::kind::data_received: {
+      const std::size_t n = what.data().size();
+      touch();
+      w.granted -= std::min<std::uint64_t>(w.granted, n);
+      w.count.in += n;
+      if (state_ == state::closing || w.sink_dead || w.source_end != end_mark::none) {
+        w.count.dropped += n;  // drained: it came after our close
+        break;
+      }
+      w.read_average = w.read_average == 0 ? n : (w.read_average * 7 + n) / 8;
+      w.waiting += n;
+      if (slots.empty()) {
+        w.out.append(std::move(what.data()));
+      } else {
+        slots.front()->lanes[index_of(d)].entered += n;
+        slots.front()->lanes[index_of(d)].input.append(std::move(what.data()));
+      }
+      break;
+    }
+    case event::kind::octets_spliced: {
+      const std::uint64_t n = what.octets();
+      touch();
+      w.count.in += n, w.count.out += n;
+      w.splice_left -= std::min(w.splice_left, n);
+      w.read_average = (w.read_average * 7 + n) / 8;
+      for (auto& slot : slots) {
+        auto& lane = slot->lanes[index_of(d)];
+        if (lane.bypass != ~std::uint64_t{0}) lane.bypass -= std::min(lane.bypass, n);
+        lane.entered += n, lane.offset = lane.entered;
+        lane.count.in += n, lane.count.out += n, lane.count.bypassed += n;
+      }
+      break;
+    }
+    case event::kind::octets_sent: {
+      way& sink = of(back);  // this side is the sink of the other side's direction
+      const auto n = static_cast<std::size_t>(std::min<std::uint64_t>(what.octets(), sink.in_flight));
+      touch();
+      sink.in_flight -= n, sink.waiting -= n, sink.count.out += n;
+      if (state_ == state::closing) linger_until_ = limits.linger.count() > 0 ? now + limits.linger : instant::max();
+      break;
+    }
+    case event::kind::end_received:
+      read_ended_[index_of(from)] = true;
+      w.reading = w.spliced = false;
+      source_ended(d, end_mark::fin, {});
+      break;
+    case event::kind::reset_received:
+      read_ended_[index_of(from)] = true;
+      w.reading = w.spliced = false;
+      source_ended(d, end_mark::rst, what.error());
+      break;
+    case event::kind::hung_up:
+      // A hint that the peer is going is for the read to confirm. Broken, it takes nothing any more, though what it
+      // sent may still wait to be read; only a side that will never be read again has ended with this.
+      if (!what.broken()) break;
+      if (!of(back).sink_dead) {
+        of(back).sink_dead = true;
+        drop_waiting(back);
+      }
+      if (w.sink_dead) {
+        read_ended_[index_of(from)] = true;
+        source_ended(d, end_mark::rst, std::make_error_code(std::errc::connection_reset));
+      }
+      break;
+    default: break;
+  }
+  work();
+}
+
+void flow_impl::source_ended(direction d, end_mark end, std::error_code error) {
+  way& w = of(d);
+  way& back = of(opposite(d));
+  blame(who_is(source_of(d)));
+  if (end == end_mark::rst) {
+    // Nothing reaches this side any more: what was on its way there is lost, as it would be without us.
+    if (!back.sink_dead) {
+      back.sink_dead = true;
+      drop_waiting(opposite(d));
+    }
+    if (why.how() == ending::done && state_ == state::open) {
+      ending how = ending::reset;
+      if (error == std::errc::timed_out || error == std::errc::host_unreachable ||
+          error == std::errc::network_unreachable)
+        how = ending::lost;
+      why = reason{how, error};
+    }
+    w.ended_by_reset = true;
+  }
+  if (w.source_end == end_mark::rst || (w.source_end == end_mark::fin && end == end_mark::fin)) return;
+  const bool had_fin = w.source_end == end_mark::fin;
+  w.source_end = end;
+  if (state_ != state::open) return;
+  if (had_fin) {
+    // The FIN is on its way, or has left; the reset follows it to the sink once the stages are through.
+    if (w.sink_end == end_mark::none) {
+      for (auto& slot : slots) {
+        auto& lane = slot->lanes[index_of(d)];
+        if (lane.end == end_mark::fin && !lane.end_shown) {
+          lane.end = end_mark::rst;
+          return;
+        }
+        if (lane.held) settle_hold(static_cast<std::size_t>(slot->context.index_), d, held_octets::answer::drop);
+      }
+    }
+    end_sink(d, end_mark::rst);
+    return;
+  }
+  if (slots.empty()) {
+    end_sink(d, end);
+  } else {
+    slots.front()->lanes[index_of(d)].end = end;
+  }
+}
+
+void flow_impl::blame(ended_by who) {
+  if (blamed_) return;
+  blamed_ = true;
+  by = who;
+}
+
+void flow_impl::work() {
+  if (busy_) {
+    dirty_ = true;
+    return;
+  }
+  busy_ = true;
+  do {
+    dirty_ = false;
+    if (state_ == state::open)
+      for (const direction d : both_directions) run_direction(d);
+    if (std::exchange(reset_asked_, false) && state_ != state::closed) {
+      blame(ended_by::stage);
+      finish(reason{ending::aborted}, ended_by::stage);
+    }
+    if (std::exchange(close_asked_, false) && state_ == state::open)
+      begin_closing(std::move(close_why_), ended_by::stage);
+  } while (dirty_);
+  check_books();
+  flush();
+  check_finished();
+  if (state_ == state::open || state_ == state::closing)
+    for (const direction d : both_directions) update_reading(d);
+  busy_ = false;
+}
+
+void flow_impl::run_direction(direction d) {
+  for (std::size_t i = 0; i < slots.size() && state_ == state::open; ++i) run_lane(i, d);
+}
+
+void flow_impl::run_lane(std::size_t i, direction d) {
+  auto& lane = slots[i]->lanes[index_of(d)];
+  const auto live = [this] { return state_ == state::open && !reset_asked_; };
+  while (live()) {
+    if (lane.held) {
+      if (lane.held->said == held_octets::answer::none) {
+        if (lane.end != end_mark::rst) return;
+        settle_hold(i, d, held_octets::answer::drop);  // E8: a reset goes past what is held
+      } else {
+        settle_hold(i, d, lane.held->said);
+      }
+      continue;
+    }
+    if (lane.input.empty()) break;
+    if (lane.kept.empty() && lane.bypass > 0) {
+      const std::size_t n = static_cast<std::size_t>(std::min<std::uint64_t>(lane.bypass, lane.input.size()));
+      buffer passed = lane.input.take_front(n);
+      if (lane.bypass != ~std::uint64_t{0}) lane.bypass -= n;
+      lane.count.in += n, lane.count.out += n, lane.count.bypassed += n;
+      lane.offset += n;
+      emit(i, d, std::move(passed));
+      continue;
+    }
+    chunk data;
+    if (!lane.kept.empty()) {
+      if (lane.input.size() < lane.at_least) break;
+      std::size_t fresh = 0;
+      data = std::move(lane.kept);
+      lane.kept_until = instant::max();
+      do {
+        fresh += lane.input.begin()->size();
+        data.append(lane.input.pop_front());
+      } while (fresh < lane.at_least && !lane.input.empty());
+      lane.count.in += fresh;
+    } else {
+      data = lane.input.pop_front();
+      lane.count.in += data.size();
+    }
+    const std::size_t shown = data.size();
+    show(i, d, shown, false, [&](stage& s, stage_context& c) { return s.on_data(c, d, std::move(data)); });
+  }
+  if (!live() || lane.held || lane.end == end_mark::none || lane.end_shown) return;
+  // Fewer new octets than the stage asked for: it gets them with what it kept, there will be no more.
+  chunk rest = std::move(lane.kept);
+  lane.kept_until = instant::max();
+  while (!lane.input.empty()) {
+    lane.count.in += lane.input.begin()->size();
+    rest.append(lane.input.pop_front());
+  }
+  lane.end_shown = true;
+  const end_mark end = lane.end;
+  const std::size_t shown = rest.size();
+  show(i, d, shown, true, [&](stage& s, stage_context& c) { return s.on_end(c, d, std::move(rest)); });
+  if (live() && !lane.held && lane.end != end_mark::none) pass_end(i, d, end);
+}
+
+template <class Call>
+void flow_impl::show(std::size_t i, direction d, std::size_t shown, bool ending_now, Call call) {
+  stage_slot& slot = *slots[i];
+  auto& lane = slot.lanes[index_of(d)];
+  const std::uint64_t settled = lane.count.in;
+  lane.offset = settled > shown ? settled - shown : 0;
+  lane.count.kept = 0;
+  try {
+    apply(i, d, call(*slot.what, slot.context), shown, ending_now);
+  } catch (const std::exception& e) {
+    of(d).waiting -= shown, of(d).count.dropped += shown;
+    failed(e.what());
+  } catch (...) {
+    of(d).waiting -= shown, of(d).count.dropped += shown;
+    failed("unknown exception");
+  }
+}
+
+void flow_impl::apply(std::size_t i, direction d, verdict v, std::size_t shown, bool ending_now) {
+  auto& lane = slots[i]->lanes[index_of(d)];
+  way& w = of(d);
+  const std::size_t out = v.out_.size(), rest = v.rest_.size();
+  std::size_t stays = 0;
+  if (v.kind_ == verdict::kind::keep && ending_now) {  // to keep at the end is to pass
+    v.out_.append(std::move(v.rest_));
+    v.kind_ = verdict::kind::pass;
+  } else if (v.kind_ == verdict::kind::hold && ending_now && lane.end == end_mark::rst) {  // E8
+    v.kind_ = verdict::kind::drop;
+    v.why_ = "held octets dropped";
+  }
+  const std::size_t leaves = v.out_.size();
+  switch (v.kind_) {
+    case verdict::kind::pass: break;
+    case verdict::kind::drop:
+      w.count.dropped += rest, lane.count.dropped += rest;
+      count(v.why_ ? v.why_ : "dropped", rest);
+      break;
+    case verdict::kind::keep:
+      stays = rest;
+      if (!v.rest_.empty()) {
+        v.rest_.compact();  // E20
+        if (lane.kept_since == instant{}) lane.kept_since = now;
+        lane.kept = std::move(v.rest_);
+        lane.at_least = std::max<std::size_t>(v.at_least_, 1);
+        lane.kept_until = v.at_most_.count() > 0 ? now + v.at_most_ : instant::max();
+      }
+      break;
+    case verdict::kind::hold: {
+      stays = rest;
+      v.rest_.compact();
+      auto held = std::make_shared<held_octets>();
+      held->owner = this, held->stage = i, held->dir = d, held->octets.append(std::move(v.rest_)), held->then = v.then_;
+      if (v.at_most_.count() > 0) held->deadline = now + v.at_most_;
+      lane.held = held;
+      lane.count.held = stays;
+      *v.token_ = hold_token{};
+      v.token_->held_ = std::move(held);
+      break;
+    }
+  }
+  // What the stage was shown is gone; what it answered with is here instead.
+  w.edited += static_cast<std::int64_t>(out + rest) - static_cast<std::int64_t>(shown);
+  w.waiting = w.waiting - shown + leaves + stays;
+  lane.count.out += leaves;
+  lane.count.kept = lane.kept.size();
+  if (lane.kept.empty()) lane.kept_since = {};
+  emit(i, d, std::move(v.out_));
+  if (lane.kept.size() > limits.low) {
+    finish(reason{ending::over_limit, {}, "a stage kept " + std::to_string(lane.kept.size()) + " octets"},
+           ended_by::engine);
+    return;
+  }
+  if (v.after_ == verdict::after::nothing && v.without_end_ && ending_now && lane.end == end_mark::fin) {
+    lane.end = end_mark::none;  // shown, and not passed on
+    return;
+  }
+  if (v.after_ != verdict::after::nothing) {
+    blame(ended_by::stage);
+    const bool hard = v.after_ == verdict::after::reset;
+    why = hard ? reason{ending::aborted} : std::move(*v.why_ended_);
+    // What came behind these octets goes nowhere.
+    for (std::size_t k = 0; k <= i; ++k) {
+      drop_lane(k, d);
+      slots[k]->lanes[index_of(d)].end = end_mark::none, slots[k]->lanes[index_of(d)].end_shown = true;
+    }
+    w.source_end = hard ? end_mark::rst : end_mark::fin;
+    pass_end(i, d, w.source_end);
+    way& back = of(opposite(d));
+    if (!hard && back.source_end == end_mark::none) {
+      back.source_end = end_mark::fin;
+      slots.front()->lanes[index_of(opposite(d))].end = end_mark::fin;
+    }
+    dirty_ = true;
+  }
+}
+
+void flow_impl::drop_lane(std::size_t i, direction d) {
+  auto& lane = slots[i]->lanes[index_of(d)];
+  std::size_t gone = lane.input.size() + lane.kept.size();
+  lane.input.clear();
+  lane.kept = {}, lane.kept_until = instant::max(), lane.kept_since = {}, lane.count.kept = 0;
+  if (lane.held) {
+    gone += lane.held->octets.size();
+    lane.held->owner = nullptr;
+    lane.held.reset();
+    lane.count.held = 0;
+  }
+  way& w = of(d);
+  w.waiting -= gone, w.count.dropped += gone, lane.count.dropped += gone;
+}
+
+void flow_impl::emit(std::size_t i, direction d, buffer octets) {
+  if (octets.empty()) return;
+  way& w = of(d);
+  if (w.sink_dead) {
+    w.waiting -= octets.size(), w.count.dropped += octets.size();
+    return;
+  }
+  if (i + 1 < slots.size()) {
+    auto& next = slots[i + 1]->lanes[index_of(d)];
+    next.entered += octets.size();
+    next.input.append(std::move(octets));
+  } else {
+    w.out.append(std::move(octets));
+  }
+}
+
+void flow_impl::pass_end(std::size_t i, direction d, end_mark end) {
+  if (i + 1 < slots.size()) {
+    auto& next = slots[i + 1]->lanes[index_of(d)];
+    if (!next.end_shown) next.end = end;
+    dirty_ = true;
+  } else {
+    end_sink(d, end);
+  }
+}
+
+void flow_impl::end_sink(direction d, end_mark end) {
+  way& w = of(d);
+  if (w.sink_end == end_mark::rst) return;
+  w.sink_end = end;
+}
+
+void flow_impl::settle_hold(std::size_t i, direction d, held_octets::answer said) {
+  auto& lane = slots[i]->lanes[index_of(d)];
+  auto held = std::move(lane.held);
+  lane.held.reset();
+  held->owner = nullptr;
+  const std::size_t n = held->octets.size();
+  lane.count.held = 0;
+  if (said == held_octets::answer::pass) {
+    lane.count.out += n;
+    emit(i, d, std::move(held->octets));
+  } else {
+    of(d).waiting -= n, of(d).count.dropped += n, lane.count.dropped += n;
+    count("held octets dropped", n);
+  }
+  if (said == held_octets::answer::close) {
+    close_asked_ = true;
+    close_why_ = reason{ending::timed_out, {}, "a hold's time was over"};
+  }
+  // Held in on_end: the end follows now.
+  if (lane.end != end_mark::none && lane.end_shown) pass_end(i, d, lane.end);
+  dirty_ = true;
+}
+
+void flow_impl::drop_waiting(direction d) {
+  way& w = of(d);
+  for (std::size_t i = 0; i < slots.size(); ++i) drop_lane(i, d);
+  w.out.clear();
+  w.count.dropped += w.waiting;
+  w.waiting = w.in_flight = 0;
+}
+
+void flow_impl::failed(const char* what) {
+  count("exceptions");
+  finish(reason{ending::failed, {}, what}, ended_by::engine);
+}
+
+void flow_impl::flush() {
+  for (const direction d : both_directions) {
+    way& w = of(d);
+    const side to = sink_of(d);
+    if (side_done_[index_of(to)]) {
+      if (!w.out.empty()) drop_waiting(d);
+      continue;
+    }
+    if (!w.out.empty()) {
+      w.in_flight += w.out.size();
+      say(to, command::send(std::move(w.out)));
+      w.out.clear();
+    }
+    if (w.sink_end == end_mark::fin && !w.end_sent && !w.sink_dead) {
+      w.end_sent = true;
+      say(to, command::send_end());
+    }
+  }
+}
+
+void flow_impl::check_finished() {
+  if (state_ == state::closed || state_ == state::fresh) return;
+  // A reset that has reached its sink ends both sides: the sink when it has what came before.
+  for (const direction d : both_directions) {
+    if (of(d).sink_end != end_mark::rst) continue;
+    const side to = sink_of(d);
+    for (const side s : both_sides) {
+      if (std::exchange(side_done_[index_of(s)], true)) continue;
+      const bool broken = read_ended_[index_of(s)] && of(direction_from(s)).ended_by_reset;
+      if (broken) say(s, command::close());
+      else if (s == to || why.how() == ending::aborted) say(s, command::reset_after_drain(reset_drain));
+      else say(s, command::reset());
+    }
+  }
+  if (state_ == state::open) {
+    const bool both = std::all_of(ways.begin(), ways.end(),
+                                  [](const way& w) { return w.end_sent || w.sink_end == end_mark::rst || w.sink_dead; });
+    if (both) {
+      state_ = state::closing;
+      linger_until_ = limits.linger.count() > 0 ? now + limits.linger : instant::max();
+    }
+  }
+  if (state_ == state::closing) {
+    for (const side s : both_sides) {
+      if (side_done_[index_of(s)]) continue;
+      const way& to = of(opposite(direction_from(s)));  // what goes to this side
+      const bool flushed = to.in_flight == 0 && to.out.empty();
+      if ((flushed && read_ended_[index_of(s)]) || to.sink_dead) {
+        side_done_[index_of(s)] = true;
+        say(s, command::close());
+      } else if (linger_until_ <= now && !(read_ended_[0] && read_ended_[1])) {
+        side_done_[index_of(s)] = true;
+        say(s, flushed ? command::close() : command::reset());
+        if (!flushed) drop_waiting(opposite(direction_from(s)));
+      }
+    }
+  }
+  if (side_done_[0] && side_done_[1]) finish(why, by);
+}
+
+void flow_impl::finish(reason because, ended_by who) {
+  if (state_ == state::closed) return;
+  blame(who);
+  why = std::move(because);
+  state_ = state::closed;
+  for (const side s : both_sides)
+    if (!std::exchange(side_done_[index_of(s)], true)) {
+      const bool broken = read_ended_[index_of(s)] && of(direction_from(s)).ended_by_reset;
+      say(s, broken ? command::close() : command::reset());
+    }
+  for (const direction d : both_directions) {
+    // What was sent and then reset with a drain counts as out: the driver still delivers it.
+    way& w = of(d);
+    const std::size_t draining = w.sink_end == end_mark::rst && !w.sink_dead ? w.in_flight : 0;
+    w.count.out += draining, w.waiting -= draining, w.in_flight -= draining;
+    drop_waiting(d);
+  }
+  closed = true;
+  const bool was_busy = std::exchange(busy_, true);
+  wheel_.reset();
+  for (auto& slot : slots) slot->what->on_close(slot->context, why);
+  busy_ = was_busy;
+}
+
+void flow_impl::begin_closing(reason because, ended_by who) {
+  blame(who);
+  why = std::move(because);
+  for (const direction d : both_directions) {
+    way& w = of(d);
+    if (w.source_end != end_mark::none) continue;
+    w.source_end = end_mark::fin;
+    if (slots.empty()) end_sink(d, end_mark::fin);
+    else slots.front()->lanes[index_of(d)].end = end_mark::fin;
+  }
+  if (linger_until_ == instant::max() && limits.linger.count() > 0) linger_until_ = now + limits.linger;
+  dirty_ = true;
+}
+
+void flow_impl::close(reason because, ended_by who, instant at) {
+  now = std::max(now, at);
+  if (state_ != state::open) return;
+  begin_closing(std::move(because), who);
+  work();
+}
+
+void flow_impl::abort(reason because, ended_by who, instant at) {
+  now = std::max(now, at);
+  if (state_ == state::closed) return;
+  finish(std::move(because), who);
+}
+
+std::uint64_t flow_impl::bypass_left(direction d) const {
+  std::uint64_t least = ~std::uint64_t{0};
+  for (const auto& slot : slots) least = std::min(least, slot->lanes[index_of(d)].bypass);
+  return least;
+}
+
+bool flow_impl::splice_wanted(direction d) const {
+  const way& w = of(d);
+  if (!may_splice || w.pauses > 0 || w.waiting > 0 || w.sink_dead || w.source_end != end_mark::none) return false;
+  const std::uint64_t budget = bypass_left(d);
+  if (w.spliced) return budget > 0 && w.splice_left > 0 && w.read_average >= splice_until;
+  return budget >= splice_budget && w.read_average >= splice_from;
+}
+
+void flow_impl::update_reading(direction d) {
+  way& w = of(d);
+  const side from = source_of(d);
+  if (side_done_[index_of(from)] || read_ended_[index_of(from)]) return;
+  // After our own end the peer's octets are read and thrown away, so that its last ones do not turn our close into a
+  // reset (RFC 9293 section 3.6.1).
+  const bool drain = state_ == state::closing || (w.source_end == end_mark::fin && w.end_sent);
+  if (drain) {
+    if (w.spliced) say(from, command::splice(0)), w.spliced = false;
+    if (!w.reading || w.granted == 0) {
+      w.reading = true, w.granted = ~std::uint64_t{0};
+      say(from, command::start_reading());
+    }
+    return;
+  }
+  if (w.waiting >= limits.high && !w.full) {
+    w.full = true, w.full_since = now;
+  } else if (w.full && w.waiting <= limits.low) {
+    w.full = false;
+  }
+  if (splice_wanted(d)) {
+    if (w.spliced) return;
+    if (std::exchange(w.reading, false)) say(from, command::stop_reading());
+    w.spliced = true, w.granted = 0, w.splice_left = bypass_left(d);
+    say(from, command::splice(w.splice_left));
+    return;
+  }
+  if (std::exchange(w.spliced, false)) say(from, command::splice(0));
+  const bool want = w.pauses == 0 && !w.full && !w.sink_dead && w.source_end == end_mark::none;
+  if (!want) {
+    if (std::exchange(w.reading, false)) say(from, command::stop_reading());
+    w.granted = 0;
+    return;
+  }
+  const std::uint64_t room = limits.high > w.waiting ? limits.high - w.waiting : 0;
+  // A grant is renewed only when it has shrunk to half of the room: small messages cost no command.
+  if (!w.reading || w.granted > room || w.granted < room / 2) {
+    w.reading = true, w.granted = room;
+    say(from, command::start_reading(room));
+  }
+}
+
+void flow_impl::expire() {
+  if (wheel_) {
+    try {
+      wheel_->advance(now);
+    } catch (const std::exception& e) {
+      failed(e.what());
+    } catch (...) {
+      failed("unknown exception");
+    }
+  }
+  for (std::size_t i = 0; i < slots.size() && state_ == state::open; ++i)
+    for (const direction d : both_directions) {
+      auto& lane = slots[i]->lanes[index_of(d)];
+      if (lane.held && lane.held->deadline <= now && lane.held->said == held_octets::answer::none) {
+        lane.held->said = lane.held->then == on_expiry::pass   ? held_octets::answer::pass
+                          : lane.held->then == on_expiry::drop ? held_octets::answer::drop
+                                                               : held_octets::answer::close;
+      }
+      if (!lane.kept.empty() && lane.kept_until <= now && !lane.held) {
+        chunk kept = std::move(lane.kept);
+        lane.kept_until = instant::max();
+        while (!lane.input.empty()) {  // fewer than it asked for, but they belong behind it
+          lane.count.in += lane.input.begin()->size();
+          kept.append(lane.input.pop_front());
+        }
+        const std::size_t shown = kept.size();
+        show(i, d, shown, false, [&](stage& s, stage_context& c) { return s.on_expired(c, d, std::move(kept)); });
+      } else if (limits.message.count() > 0 && lane.kept_since != instant{} &&
+                 lane.kept_since + limits.message <= now) {
+        finish(reason{ending::timed_out, {}, "an unfinished message"}, ended_by::engine);
+      }
+    }
+}
+
+void flow_impl::advance(instant at) {
+  now = std::max(now, at);
+  if (state_ == state::closed || state_ == state::fresh) return;
+  busy_ = true;
+  expire();
+  busy_ = false;
+  if (state_ == state::open) {
+    if (limits.idle.count() > 0 && last_activity_ + limits.idle <= now) {
+      begin_closing(reason{ending::timed_out, {}, "idle"}, ended_by::engine);
+    } else if (limits.half_closed.count() > 0 && of(direction::to_server).end_sent != of(direction::to_client).end_sent &&
+               last_activity_ + limits.half_closed <= now) {
+      begin_closing(reason{ending::timed_out, {}, "half closed and silent"}, ended_by::engine);
+    }
+    for (const way& w : ways)
+      if (limits.stuck.count() > 0 && w.full && w.full_since + limits.stuck <= now) {
+        finish(reason{ending::timed_out, {}, "the reader took nothing"}, ended_by::engine);
+        break;
+      }
+    // An orderly close that a stage's hold delays is bounded too, but only once nothing moves.
+    if (state_ == state::open && why.how() != ending::done && linger_until_ <= now) {
+      bool holding = false;
+      for (const auto& slot : slots)
+        for (const auto& lane : slot->lanes) holding |= lane.held != nullptr;
+      if (!holding) finish(why, by);
+    }
+  }
+  work();
+}
+
+std::optional<instant> flow_impl::next_deadline() const {
+  if (state_ == state::closed || state_ == state::fresh) return std::nullopt;
+  instant first = instant::max();
+  if (dirty_) first = now;
+  const auto consider = [&](instant at) { first = std::min(first, at); };
+  if (wheel_)
+    if (const auto due = wheel_->next()) consider(*due);
+  if (state_ == state::closing) {
+    if (!(read_ended_[0] && read_ended_[1])) consider(linger_until_);
+  } else {
+    for (const auto& slot : slots)
+      for (const auto& lane : slot->lanes) {
+        if (lane.held) consider(lane.held->said == held_octets::answer::none ? lane.held->deadline : now);
+        else consider(lane.kept_until);
+        if (limits.message.count() > 0 && lane.kept_since != instant{}) consider(lane.kept_since + limits.message);
+      }
+    if (limits.idle.count() > 0) consider(last_activity_ + limits.idle);
+    if (limits.half_closed.count() > 0 && of(direction::to_server).end_sent != of(direction::to_client).end_sent)
+      consider(last_activity_ + limits.half_closed);
+    if (limits.stuck.count() > 0)
+      for (const way& w : ways)
+        if (w.full) consider(w.full_since + limits.stuck);
+    if (why.how() != ending::done) consider(linger_until_);
+  }
+  if (first == instant::max()) return std::nullopt;
+  return first;
+}
+
+bool flow_impl::next_command(side& to, command& what) {
+  if (next_command_ == commands_.size()) {
+    commands_.clear();
+    next_command_ = 0;
+    return false;
+  }
+  auto& next = commands_[next_command_++];
+  to = next.to;
+  what = std::move(next.what);
+  return true;
+}
+
+void flow_impl::check_books() const {
+#ifndef NDEBUG
+  for (const direction d : both_directions) {
+    const way& w = of(d);
+    std::size_t waiting = w.out.size() + w.in_flight;
+    for (const auto& slot : slots) {
+      const auto& lane = slot->lanes[index_of(d)];
+      waiting += lane.input.size() + lane.kept.size() + (lane.held ? lane.held->octets.size() : 0);
+    }
+    MIDWIRE_ASSERT(waiting == w.waiting);
+    const auto in = static_cast<std::int64_t>(w.count.in + w.count.injected) + w.edited;
+    MIDWIRE_ASSERT(in == static_cast<std::int64_t>(w.count.out + w.count.dropped + w.waiting));  // E1
+  }
+#endif
+}
+
+}  // namespace detail
+
+std::string_view name_of(ended_by who) noexcept {
+  switch (who) {
+    case ended_by::client: return "client";
+    case ended_by::server: return "server";
+    case ended_by::stage: return "stage";
+    case ended_by::engine: return "engine";
+  }
+  return "unknown";
+}
+
+flow::flow(std::vector<std::unique_ptr<stage>> stages, flow_limits limits)
+    : impl_{std::make_unique<flow_impl>(std::move(stages), limits)} {}
+flow::flow(flow&&) noexcept = default;
+flow& flow::operator=(flow&&) noexcept = default;
+flow::~flow() = default;
+
+void flow::set_identity(std::uint64_t id, address client, address server) {
+  impl_->id = id, impl_->ends = {client, server};
+}
+void flow::allow_splice(bool yes) { impl_->may_splice = yes; }
+void flow::open(instant now) { impl_->open(now); }
+void flow::handle(side from, event what, instant now) { impl_->handle(from, std::move(what), now); }
+void flow::advance(instant now) { impl_->advance(now); }
+std::optional<instant> flow::next_deadline() const { return impl_->next_deadline(); }
+bool flow::next_command(side& to, command& what) { return impl_->next_command(to, what); }
+void flow::close(reason why, instant now) { impl_->close(std::move(why), ended_by::engine, now); }
+void flow::abort(reason why, instant now) { impl_->abort(std::move(why), ended_by::engine, now); }
+bool flow::closed() const noexcept { return impl_->closed; }
+const reason& flow::why() const noexcept { return impl_->why; }
+ended_by flow::by() const noexcept { return impl_->by; }
+flow_count flow::count(direction d) const noexcept { return impl_->ways[index_of(d)].count; }
+stage_count flow::count_of_stage(std::size_t index, direction d) const noexcept {
+  return impl_->slots[index]->lanes[index_of(d)].count;
+}
+const std::vector<std::pair<const char*, std::uint64_t>>& flow::counters() const noexcept { return impl_->counters; }
+std::size_t flow::waiting(direction d) const noexcept { return impl_->ways[index_of(d)].waiting; }
+void flow::on_work(callback<void()> notify) { impl_->notify = std::move(notify); }
+
+}  // namespace midwire

@@ -1,0 +1,154 @@
+#include "engine/listener_state.hpp"
+
+#include <algorithm>
+#include <system_error>
+
+#include "engine/dialer.hpp"
+#include "engine/transport_impl.hpp"
+
+namespace midwire {
+
+namespace detail {
+
+void listener_state::on_event(socket_id s, event what) {
+  if (what.what() == event::kind::accepted) {
+    accepted(s, what.peer());
+  } else if (what.what() == event::kind::connect_failed) {
+    log(2, "cannot accept at " + host.text() + ": " + what.error().message() +
+               "; new connections are closed, those that live go on");
+  }
+}
+
+void listener_state::close() {
+  if (!std::exchange(open, false)) return;
+  reactor.kernel->close_listener(socket);
+  if (closed) closed();
+}
+
+std::shared_ptr<listener_state> open_port(reactor_impl& r, const address& where, const listen_options& options,
+                                          listener_state::accepted_fn accepted) {
+  const socket_id s = r.kernel->listen(where, options);
+  return std::make_shared<listener_state>(r, s, std::move(accepted));
+}
+
+std::shared_ptr<listener_state> adopt_port(reactor_impl& r, int fd, listener_state::accepted_fn accepted) {
+  return std::make_shared<listener_state>(r, r.kernel->adopt_listener(fd), std::move(accepted));
+}
+
+address listen_address(std::string_view host, std::uint16_t port) {
+  if (host.empty()) return address::any_ipv6(port);
+  if (host == "localhost") return address::loopback(port);
+  if (host.starts_with('[') && host.ends_with(']')) host = host.substr(1, host.size() - 2);
+  if (const auto literal = address::parse_ip(host, port)) return *literal;
+  throw std::system_error{std::make_error_code(std::errc::invalid_argument),
+                          "listen at '" + std::string{host} + "': an IPv4 or IPv6 address is needed"};
+}
+
+}  // namespace detail
+
+const address& listener::host() const noexcept { return state_->host; }
+void listener::stop_listening() { state_->close(); }
+
+namespace {
+
+listener& open_factory_port(detail::reactor_impl& r, const address& where, const listen_options& options,
+                            const factory_ptr& f, const std::function<void()>& opened,
+                            const std::function<void()>& closed) {
+  auto state = detail::open_port(r, where, options, [&r, f](socket_id s, const address& peer) {
+    detail::transport_impl::start(r, s, peer, f, false);
+  });
+  state->closed = closed;
+  opened();
+  r.listeners.push_back(std::make_unique<listener>(std::move(state)));
+  return *r.listeners.back();
+}
+
+deferred<protocol*> dial(detail::reactor_impl& r, endpoint to, const factory_ptr& f, const connect_options& options) {
+  struct attempt final : detail::mortal {
+    std::unique_ptr<detail::dialer> dialer;
+  };
+  promise_of<protocol*> promise;
+  auto owned = std::make_unique<attempt>();
+  attempt* const a = owned.get();
+  a->dialer = std::make_unique<detail::dialer>(
+      r, std::move(to), options, nullptr, [&r, f, promise, a](std::optional<socket_id> s, reason why) mutable {
+        if (s) {
+          protocol* const p = detail::transport_impl::start(r, *s, r.kernel->peer(*s), f, true);
+          if (p) promise.succeed(p);
+          else promise.fail(reason{ending::refused, {}, "the factory refused the connection"});
+        } else {
+          r.guard([&] { f->connection_failed(why); });
+          promise.fail(std::move(why));
+        }
+        r.retire(*a);
+      });
+  promise.on_cancel([&r, a] {
+    a->dialer->cancel();
+    r.retire(*a);
+  });
+  r.own(std::move(owned));
+  a->dialer->start();
+  return promise.get();
+}
+
+}  // namespace
+
+listener& reactor::listen_tcp(std::uint16_t port, factory_ptr f, listen_options options) {
+  const address where = detail::listen_address(options.interface, port);
+  return open_factory_port(
+      *impl_, where, options, f, [f] { if (f->ports_++ == 0) f->started(); },
+      [f] { if (--f->ports_ == 0) f->stopped(); });
+}
+
+listener& reactor::listen_unix(std::string path, factory_ptr f) {
+  const address where = address::unix_path(path);
+  if (where.empty())
+    throw std::system_error{std::make_error_code(std::errc::filename_too_long), "listen at unix:" + path};
+  return open_factory_port(
+      *impl_, where, {}, f, [f] { if (f->ports_++ == 0) f->started(); },
+      [f] { if (--f->ports_ == 0) f->stopped(); });
+}
+
+deferred<protocol*> reactor::connect_tcp(std::string host, std::uint16_t port, factory_ptr f, connect_options options) {
+  return dial(*impl_, endpoint{endpoint::scheme::tcp, std::move(host), port, {}}, f, options);
+}
+
+deferred<protocol*> reactor::connect_unix(std::string path, factory_ptr f) {
+  return dial(*impl_, endpoint{endpoint::scheme::unix_path, {}, 0, std::move(path)}, f, {});
+}
+
+deferred<std::vector<address>> reactor::resolve(std::string host, duration at_most) {
+  struct lookup {
+    promise_of<std::vector<address>> promise;
+    std::vector<address> found;
+    timer_ref deadline;
+    std::uint64_t query = 0;
+  };
+  auto l = std::make_shared<lookup>();
+  if (const auto literal = address::parse_ip(host, 0)) {
+    l->promise.succeed({*literal});
+    return l->promise.get();
+  }
+  detail::reactor_impl* const r = impl_.get();
+  l->query = r->names().ask(host, [l, host](resolver::answer a) {
+    l->found.insert(l->found.end(), a.addresses.begin(), a.addresses.end());
+    if (!a.last) return;
+    l->deadline.cancel();
+    if (l->found.empty())
+      l->promise.fail(a.error.text().empty() ? reason{ending::refused, {}, "no address for '" + host + "'"} : a.error);
+    else
+      l->promise.succeed(std::move(l->found));
+  });
+  const auto give_up = [r, l] {
+    l->deadline.cancel();
+    r->names().forget(l->query);
+  };
+  l->promise.on_cancel(give_up);
+  l->deadline = call_later(at_most, [l, give_up, host] {
+    give_up();
+    l->promise.fail(reason{ending::timed_out, {}, "no answer about '" + host + "' in time"});
+  });
+  return l->promise.get();
+}
+
+}  // namespace midwire

@@ -1,0 +1,40 @@
+#pragma once
+
+#include <functional>
+
+#include "engine/reactor_impl.hpp"
+
+namespace midwire::detail {
+
+/// An open port and what is done with each connection it takes.
+struct listener_state final : socket_handler {
+  using accepted_fn = callback<void(socket_id, const address& peer)>;
+
+  listener_state(reactor_impl& r, socket_id s, accepted_fn f) : reactor{r}, socket{s}, accepted{std::move(f)} {
+    reactor.handle(s, *this);
+    host = reactor.kernel->local(s);
+  }
+  ~listener_state() override { reactor.forget(socket); }
+  void on_event(socket_id s, event what) override;
+  /// Takes what is queued, then closes.
+  void close();
+
+  reactor_impl& reactor;
+  socket_id socket;
+  accepted_fn accepted;
+  callback<void()> closed;
+  address host;
+  bool open = true;
+};
+
+/// Opens a port. Throws std::system_error.
+std::shared_ptr<listener_state> open_port(reactor_impl& r, const address& where, const listen_options& options,
+                                          listener_state::accepted_fn accepted);
+/// The same on a descriptor that listens already.
+std::shared_ptr<listener_state> adopt_port(reactor_impl& r, int fd, listener_state::accepted_fn accepted);
+
+/// The address that `host` and `port` mean for a listener: empty is every address. Throws std::system_error when it is
+/// no literal; "localhost" is 127.0.0.1.
+address listen_address(std::string_view host, std::uint16_t port);
+
+}  // namespace midwire::detail

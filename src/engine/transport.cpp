@@ -1,0 +1,337 @@
+#include <midwire/engine/transport.hpp>
+
+#include <algorithm>
+#include <exception>
+
+#include "engine/transport_impl.hpp"
+
+namespace midwire {
+
+namespace detail {
+
+protocol* transport_impl::start(reactor_impl& r, socket_id s, const address& peer, const factory_ptr& f, bool client) {
+  std::unique_ptr<protocol> p;
+  r.guard([&] { p = f->build_protocol(peer); });
+  if (!p) {
+    r.kernel->perform(s, command::close());
+    return nullptr;
+  }
+  protocol* const made = p.get();
+  auto t = std::make_unique<transport_impl>(r, s, peer, f, std::move(p), client);
+  auto* const impl = t.get();
+  r.own(std::move(t));
+  impl->begin();
+  return made;
+}
+
+transport_impl::transport_impl(reactor_impl& r, socket_id s, const address& p, factory_ptr f,
+                               std::unique_ptr<protocol> proto, bool client)
+    : reactor{r}, socket{s}, host{r.kernel->local(s)}, peer{p}, factory_{std::move(f)}, protocol_{std::move(proto)},
+      client_{client} {
+  self = std::make_shared<transport*>(&face_);
+  protocol_->transport_ = &face_;
+  reactor.handle(socket, *this);
+  last_activity_ = reactor.now;
+  ++reactor.load;
+}
+
+transport_impl::~transport_impl() {
+  --reactor.load;
+  self.reset();
+  reactor.unqueue(*this);
+  reactor.forget(socket);
+}
+
+/// Runs a callback of the protocol; an exception ends the connection with ending::failed (E22).
+template <class F>
+void transport_impl::call(F&& f) {
+  const char* what = "unknown exception";
+  std::string text;
+  try {
+    f();
+    return;
+  } catch (const std::exception& e) {
+    text = e.what();
+    what = text.c_str();
+  } catch (...) {
+  }
+  reactor.failed(what);
+  if (gone_) return;
+  aborting_ = true;
+  ending_ = reason{ending::failed, {}, what};
+}
+
+void transport_impl::begin() {
+  begun_ = true;
+  call([&] { protocol_->connection_made(); });
+  after_callback();
+}
+
+void transport_impl::on_event(socket_id, event what) {
+  if (gone_) return;
+  switch (what.what()) {
+    case event::kind::data_received:
+      last_activity_ = reactor.now;
+      granted_ -= std::min<std::uint64_t>(granted_, what.data().size());
+      if (!losing_) in_.append(std::move(what.data()));
+      break;
+    case event::kind::octets_sent: {
+      const auto n = static_cast<std::size_t>(std::min<std::uint64_t>(what.octets(), in_flight_));
+      in_flight_ -= n;
+      last_activity_ = reactor.now;
+      if (losing_ && limits_.linger.count() > 0) linger_until_ = reactor.now + limits_.linger;
+      break;
+    }
+    case event::kind::end_received:
+      end_received_ = true, reading_ = false;
+      break;
+    case event::kind::reset_received:
+      reading_ = false, broken_ = true;
+      if (!ending_) {
+        const auto code = what.error();
+        const bool network = code == std::errc::timed_out || code == std::errc::host_unreachable ||
+                             code == std::errc::network_unreachable;
+        ending_ = reason{network ? ending::lost : ending::reset, code, code.message()};
+      }
+      break;
+    case event::kind::hung_up:
+      // Paused, nothing else would tell that the peer is gone for good (twisted #11168).
+      if (what.broken()) {
+        broken_ = true;
+        if (!ending_) ending_ = reason{ending::reset, std::make_error_code(std::errc::connection_reset)};
+        if (paused_) in_.clear();
+      }
+      break;
+    default: break;
+  }
+  deliver();
+  after_callback();
+}
+
+/// What has come, in order, as far as the protocol wants it now.
+void transport_impl::deliver() {
+  while (!gone_ && !paused_ && !losing_ && !aborting_ && !in_.empty()) {
+    chunk next = in_.pop_front();
+    call([&] { protocol_->data_received(std::move(next)); });
+  }
+  if (losing_) in_.clear();
+  if (end_received_ && !end_told_ && in_.empty() && !paused_ && !aborting_) {
+    end_told_ = true;
+    if (!losing_) call([&] { protocol_->read_connection_lost(); });
+  }
+}
+
+void transport_impl::after_callback() {
+  pump();
+  if (gone_) return;
+  // A reset is told once what came before it has been.
+  if (ending_ && (in_.empty() || aborting_ || losing_)) {
+    lost(std::move(*ending_));
+    return;
+  }
+  if (end_sent_ && !end_sent_told_ && in_flight_ == 0) {
+    end_sent_told_ = true;
+    if (!losing_) {
+      call([&] { protocol_->write_connection_lost(); });
+      pump();
+      if (gone_) return;
+    }
+  }
+  if (end_sent_ && in_flight_ == 0 && end_received_ && end_told_) {
+    lost(reason{ending::done});
+    return;
+  }
+  plan();
+}
+
+/// Hands over what was written and asked for (E18: one call for all writes of a callback).
+void transport_impl::pump() {
+  if (gone_) return;
+  if (aborting_) {
+    lost(ending_ ? std::move(*ending_) : reason{ending::aborted});
+    return;
+  }
+  if (producer_ && !losing_ && !end_asked_) {
+    const std::size_t held = buffered();
+    if (producing_ == producing::push) {
+      if (!producer_paused_ && held >= limits_.high) {
+        producer_paused_ = true;
+        call([&] { producer_->pause_producing(); });
+      } else if (producer_paused_ && held <= limits_.low) {
+        producer_paused_ = false;
+        call([&] { producer_->resume_producing(); });
+      }
+    } else {
+      // A pull producer writes once for each call; enough of them to keep the kernel busy, not more.
+      for (int i = 0; i < 16 && producer_ && !losing_ && buffered() < limits_.low && in_flight_ == 0; ++i) {
+        const std::size_t before = buffered();
+        call([&] { producer_->resume_producing(); });
+        if (buffered() == before) break;
+      }
+    }
+    if (aborting_) return pump();
+  }
+  if (!out_.empty()) {
+    in_flight_ += out_.size();
+    reactor.kernel->perform(socket, command::send(std::move(out_)));
+    out_.clear();
+  }
+  if (end_asked_ && !end_sent_ && !producer_) {
+    end_sent_ = true;
+    reactor.kernel->perform(socket, command::send_end());
+  }
+  if (full_since_ == instant::max() && buffered() >= limits_.high) full_since_ = reactor.now;
+  else if (buffered() <= limits_.low) full_since_ = instant::max();
+  reading();
+}
+
+void transport_impl::reading() {
+  // When losing, what the peer still sends is drained: unread, it would turn our close into a reset.
+  const bool want = !end_received_ && !broken_ && (losing_ || (!paused_ && in_.size() < limits_.high));
+  if (!want) {
+    if (std::exchange(reading_, false)) reactor.kernel->perform(socket, command::stop_reading());
+    return;
+  }
+  const std::uint64_t room = losing_ ? limits_.high : limits_.high - std::min(in_.size(), limits_.high);
+  if (!reading_ || granted_ < room / 2) {
+    reading_ = true, granted_ = room;
+    reactor.kernel->perform(socket, command::start_reading(room));
+  }
+}
+
+void transport_impl::plan() {
+  if (gone_) return;
+  instant due = instant::max();
+  const auto consider = [&](instant at) { due = std::min(due, at); };
+  if (limits_.idle.count() > 0) consider(last_activity_ + limits_.idle);
+  if (losing_) consider(linger_until_);
+  if (limits_.stuck.count() > 0 && full_since_ != instant::max()) consider(full_since_ + limits_.stuck);
+  if (limits_.half_closed.count() > 0 && !losing_ && end_sent_ != end_received_) {
+    half_since_ = last_activity_;
+    consider(half_since_ + limits_.half_closed);
+  } else {
+    half_since_ = instant::max();
+  }
+  if (due == instant::max()) timer_hook::stop();
+  else if (active()) timer_hook::touch(due);
+  else reactor.wheel.start(*this, due);
+}
+
+void transport_impl::fired() {
+  if (gone_) return;
+  const instant now = reactor.now;
+  if (losing_ && linger_until_ <= now) {
+    const bool flushed = buffered() == 0;
+    if (!flushed) aborting_ = true;
+    lost(flushed ? reason{ending::done} : reason{ending::timed_out, {}, "the peer took nothing while we closed"});
+  } else if (limits_.stuck.count() > 0 && full_since_ != instant::max() && full_since_ + limits_.stuck <= now) {
+    aborting_ = true;
+    lost(reason{ending::timed_out, {}, "the peer took nothing"});
+  } else if ((limits_.idle.count() > 0 && last_activity_ + limits_.idle <= now) ||
+             (half_since_ != instant::max() && half_since_ + limits_.half_closed <= now)) {
+    aborting_ = true;
+    lost(reason{ending::timed_out, {}, "idle"});
+  } else {
+    plan();
+  }
+}
+
+void transport_impl::catch_up() {
+  if (gone_) return;
+  deliver();
+  after_callback();
+}
+
+void transport_impl::lost(reason why) {
+  if (std::exchange(gone_, true)) return;
+  timer_hook::stop();
+  reactor.unqueue(*this);
+  reactor.kernel->perform(socket, aborting_ && !broken_ ? command::reset() : command::close());
+  reactor.forget(socket);
+  stop_producer();
+  out_.clear(), in_.clear();
+  reactor.guard([&] { protocol_->connection_lost(why); });
+  self.reset();
+  if (client_) reactor.guard([&] { factory_->connection_lost(why); });
+  reactor.retire(*this);
+}
+
+void transport_impl::stop_producer() {
+  if (producer* p = std::exchange(producer_, nullptr)) reactor.guard([&] { p->stop_producing(); });
+}
+
+void transport_impl::write(buffer octets) {
+  if (gone_ || end_asked_ || aborting_ || octets.empty()) return;
+  out_.append(std::move(octets));
+  reactor.queue(*this);
+}
+
+void transport_impl::lose_connection() {
+  if (gone_ || losing_) return;
+  losing_ = true, end_asked_ = true;
+  if (limits_.linger.count() > 0) linger_until_ = reactor.now + limits_.linger;
+  reactor.queue(*this);
+  // stop_producing is a callback: it comes once this has returned.
+  if (producer_)
+    reactor.post([r = &reactor, p = std::exchange(producer_, nullptr)] { r->guard([&] { p->stop_producing(); }); });
+}
+
+void transport_impl::lose_write_connection() {
+  if (gone_) return;
+  end_asked_ = true;
+  reactor.queue(*this);
+}
+
+void transport_impl::abort_connection() {
+  if (gone_) return;
+  aborting_ = true;
+  reactor.queue(*this);
+}
+
+void transport_impl::pause_reading() {
+  paused_ = true;
+  reactor.queue(*this);
+}
+
+void transport_impl::resume_reading() {
+  paused_ = false;
+  reactor.queue(*this);
+}
+
+void transport_impl::register_producer(producer& p, producing how) {
+  producer_ = &p, producing_ = how, producer_paused_ = false;
+  reactor.queue(*this);
+}
+
+void transport_impl::unregister_producer() {
+  producer_ = nullptr;
+  reactor.queue(*this);
+}
+
+void transport_impl::set_limits(flow_limits l) {
+  limits_ = l;
+  reactor.queue(*this);
+}
+
+}  // namespace detail
+
+void transport::write(buffer octets) { impl_.write(std::move(octets)); }
+void transport::lose_connection() { impl_.lose_connection(); }
+void transport::lose_write_connection() { impl_.lose_write_connection(); }
+void transport::abort_connection() { impl_.abort_connection(); }
+void transport::pause_reading() { impl_.pause_reading(); }
+void transport::resume_reading() { impl_.resume_reading(); }
+void transport::register_producer(producer& p, producing how) { impl_.register_producer(p, how); }
+void transport::unregister_producer() { impl_.unregister_producer(); }
+void transport::set_limits(flow_limits limits) { impl_.set_limits(limits); }
+void transport::set_no_delay(bool on) { impl_.reactor.kernel->set_no_delay(impl_.socket, on); }
+void transport::set_keep_alive(bool on) { impl_.reactor.kernel->set_keep_alive(impl_.socket, on); }
+std::size_t transport::buffered() const noexcept { return impl_.buffered(); }
+transport_ref transport::ref() const { return transport_ref{impl_.self}; }
+const address& transport::host() const noexcept { return impl_.host; }
+const address& transport::peer() const noexcept { return impl_.peer; }
+midwire::reactor& transport::reactor() const noexcept { return impl_.reactor.self; }
+
+void protocol::read_connection_lost() { transport().lose_connection(); }
+
+}  // namespace midwire
