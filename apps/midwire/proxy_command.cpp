@@ -1,3 +1,5 @@
+#include <charconv>
+
 #include <midwire/streams/source/mode.hpp>
 #include <midwire/streams/source/units.hpp>
 

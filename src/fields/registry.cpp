@@ -136,7 +136,8 @@ std::string_view nearest(std::string_view name) {
   for (const field_info& f : table) {  // stream fields come first, so they win a tie
     std::size_t score = distance(name, f.name);
     const auto [p, l] = split(f.name);
-    if (p == parent && !p.empty() && (abbreviates(l, leaf) || abbreviates(leaf, l))) score = std::min<std::size_t>(score, 2);
+    if (p == parent && !p.empty() && abbreviates(l, leaf)) score = std::min<std::size_t>(score, 2);  // `ip.destination`
+    if (p == parent && !p.empty() && abbreviates(leaf, l)) score = std::min<std::size_t>(score, 1);  // `tcp.dport`
     if (parent.empty() && !p.empty() && l == name) score = 1;  // `srcport` for `tcp.srcport`
     if (score < best) best = score, found = f.name;
   }

@@ -62,14 +62,18 @@ std::size_t lexer::end_of_line(std::size_t from) const noexcept {
 
 token lexer::next() {
   token t;
+  const std::size_t last = at_;
   t.spaced = skip_space();
+  if (at_ >= end_) {
+    t.at = {last, last};  // complaints about what is missing point behind the last word, not behind a comment
+    return t;
+  }
   const std::size_t begin = at_;
   const auto made = [&](token_kind kind, std::size_t size) {
     at_ = begin + size;
     t.kind = kind, t.at = {begin, at_};
     return t;
   };
-  if (at_ >= end_) return made(token_kind::end, 0);
   using enum token_kind;
   const char c = peek(), d = peek(1), e = peek(2);
   if (c == '"' || ((c == 'r' || c == 'R') && d == '"')) {

@@ -81,7 +81,8 @@ constant number(const literal& l, const expected& want) {
     if (error != std::errc{}) fail(l.at, shown(l) + " is too large for " + want.name);
     c.number = l.negative ? -static_cast<wide>(n) : static_cast<wide>(n);
   }
-  const bounds b = bounds_of(want.field);
+  bounds b = bounds_of(want.field);
+  if (want.signed_number) b = {std::numeric_limits<std::int64_t>::min(), std::numeric_limits<std::uint64_t>::max()};
   if (c.number > b.high)
     fail(l.at, shown(l) + " is too large for " + want.name, "at most " + decimal(b.high));
   if (c.number < b.low) fail(l.at, shown(l) + " is too small for " + want.name, "at least " + decimal(b.low));

@@ -12,6 +12,7 @@ struct expected {
   kind type = kind::nothing;
   fields::field_type field = fields::field_type::u64;  ///< bounds a number; says how octets are spelt
   std::string name;                                    ///< "'tcp.port'"
+  bool signed_number = false;                          ///< any 64-bit number, whatever `field` says
 };
 
 /// \throws failure_at  the literal does not fit

@@ -43,6 +43,19 @@ std::string lower_case(std::string_view w) {
   return out;
 }
 
+[[noreturn]] void expected_operator(const cursor& at) {
+  const token& t = at.now();
+  std::string hint = "join tests with 'and' or 'or'";
+  if (t.kind == token_kind::right_paren) fail(t.at, "')' without its '('");
+  if (t.kind == token_kind::assign) fail(t.at, "'=' is not a test", "write '==' to compare");
+  if (t.kind == token_kind::word) {
+    const auto near = nearest_word(at.text(), {"and", "or", "in", "contains", "matches", "eq", "ne", "lt", "le", "gt", "ge", "do"});
+    if (!near.empty()) hint = did_you_mean(near);
+    if (at.text() == "xor") hint = "write (a and not b) or (b and not a)";
+  }
+  fail(t.at, "expected 'and', 'or' or the end of the filter, not " + at.shown(), std::move(hint));
+}
+
 class filter_parser {
  public:
   explicit filter_parser(cursor& at) noexcept : at_{at} {}
@@ -106,7 +119,7 @@ class filter_parser {
     test_ptr inner = any_of();
     if (!at_.is(token_kind::right_paren)) {
       if (ends_filter()) fail(open, "'(' without its ')'");
-      expected_operator();
+      expected_operator(at_);
     }
     at_.advance();
     using enum token_kind;
@@ -116,19 +129,6 @@ class filter_parser {
   }
 
   bool ends_filter() const noexcept { return at_.is(token_kind::end) || at_.is_word("do"); }
-
-  [[noreturn]] void expected_operator() const {
-    const token& t = at_.now();
-    std::string hint = "join tests with 'and' or 'or'";
-    if (t.kind == token_kind::right_paren) fail(t.at, "')' without its '('");
-    if (t.kind == token_kind::assign) fail(t.at, "'=' is not a test", "write '==' to compare");
-    if (t.kind == token_kind::word) {
-      const auto near = nearest_word(at_.text(), {"and", "or", "in", "contains", "matches", "eq", "ne", "lt", "le", "gt", "ge", "do"});
-      if (!near.empty()) hint = did_you_mean(near);
-      if (at_.text() == "xor") hint = "write (a and not b) or (b and not a)";
-    }
-    fail(t.at, "expected 'and', 'or' or the end of the filter, not " + at_.shown(), std::move(hint));
-  }
 
   test_ptr test() {
     auto node = std::make_unique<test_node>();
@@ -219,7 +219,7 @@ class filter_parser {
 
   /// Tightest last: & then + - then * / %.
   operand_ptr binary(bool left, int tightness) {
-    const auto next = [&] { return tightness == 2 ? unary(left) : binary(left, tightness + 1); };
+    const auto next = [&](bool first) { return tightness == 2 ? unary(first) : binary(first, tightness + 1); };
     const auto here = [&] {
       using enum token_kind;
       switch (tightness) {
@@ -228,7 +228,7 @@ class filter_parser {
         default: return at_.is(star) || at_.is(slash) || at_.is(percent);
       }
     };
-    operand_ptr node = next();
+    operand_ptr node = next(left);
     for (int terms = 1; here(); ++terms) {
       if (terms >= max_arithmetic_depth) fail(at_.now().at, "more than " + std::to_string(max_arithmetic_depth) + " terms");
       auto sum = std::make_unique<operand_node>();
@@ -238,7 +238,7 @@ class filter_parser {
       behind_ = at_.text();
       at_.advance();
       sum->arguments.push_back(std::move(node));
-      sum->arguments.push_back(next());
+      sum->arguments.push_back(next(false));
       sum->at.end = at_.last_end();
       node = std::move(sum);
     }
@@ -498,6 +498,10 @@ test_ptr parse_filter(cursor& at) {
   if (at.is(token_kind::end) || at.is_word("do")) return nullptr;
   filter_parser parser{at};
   return parser.any_of();
+}
+
+void check_filter_end(const cursor& at) {
+  if (!at.is(token_kind::end)) expected_operator(at);
 }
 
 bool parse_literal(cursor& at, literal& out) {

@@ -56,6 +56,8 @@ class cursor {
 /// A display filter up to the word `do`, a token that ends it, or the end; nothing: it is empty and holds always.
 /// \throws failure_at
 test_ptr parse_filter(cursor& at);
+/// Refuses whatever stands behind a filter that should have ended. \throws failure_at
+void check_filter_end(const cursor& at);
 
 /// A literal here, or a let that stands for one; false: there is none, and nothing was taken.
 bool parse_literal(cursor& at, literal& out);

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <midwire/fields/registry.hpp>
@@ -85,7 +86,13 @@ struct filter_program {
 /// Most values that a test may have on one side.
 inline constexpr std::size_t most_values = 16;
 
-/// Compiles with `options` and JIT; on error the code is empty, `offset` and `why` say where and what.
-regex_code compile_regex(std::string_view pattern, std::uint32_t options, std::size_t& offset, std::string& why);
+struct regex_flags {
+  bool ignore_case = false, multi_line = false, dot_all = false, extended = false;
+};
+/// A regex on octets, with JIT where it can be had; empty on error, and `offset` and `why` say where and what.
+regex_code compile_regex(std::string_view pattern, regex_flags flags, std::size_t& offset, std::string& why);
+/// What a regex has for `$N` and `${name}`: the highest number; the number of a name, 0 when it has none such.
+unsigned group_count(const pcre2_real_code_8& code) noexcept;
+unsigned group_named(const pcre2_real_code_8& code, const std::string& name) noexcept;
 
 }  // namespace midwire::rules::detail

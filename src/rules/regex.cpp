@@ -119,6 +119,7 @@ std::shared_ptr<const regex> regex::compile(const pattern& p) {
   const bool looks_behind = behind > 0 || i.later || mentions(p.octets, "", "^");
   made->lookbehind_ = looks_behind ? std::size_t{behind} + 1 : 0;
   made->minds_last_newline_ = mentions(p.octets, "Z", "$");
+  made->moves_start_ = mentions(p.octets, "K", "");
   return made;
 }
 
@@ -196,10 +197,9 @@ regex::outcome regex::give_up_or_try(byte_view text, place where, ending how, st
   return {};
 }
 
-byte_view regex::group(byte_view text, std::size_t number) noexcept {
-  const matcher& m = matcher::here();
-  if (number >= m.pairs) return {};
-  const PCRE2_SIZE* ends = pcre2_get_ovector_pointer(m.data) + 2 * number;
+byte_view regex::group(byte_view text, std::size_t number) const noexcept {
+  if (number >= impl_->pairs) return {};
+  const PCRE2_SIZE* ends = pcre2_get_ovector_pointer(matcher::here().data) + 2 * number;
   if (ends[0] == PCRE2_UNSET || ends[0] > ends[1] || ends[1] > text.size()) return {};
   return text.subspan(ends[0], ends[1] - ends[0]);
 }

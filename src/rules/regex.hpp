@@ -41,6 +41,8 @@ class regex {
   std::size_t lookbehind() const noexcept { return lookbehind_; }
   /// A line feed that ends the octets may or may not be the last one: `$` or `\Z` treat it so.
   bool minds_last_newline() const noexcept { return minds_last_newline_; }
+  /// `\K` may let a match begin behind the place where it was found.
+  bool moves_start() const noexcept { return moves_start_; }
   /// Whether a match may begin with this octet, as far as PCRE2 knows.
   bool may_begin_with(std::uint8_t octet) const noexcept;
 
@@ -53,8 +55,8 @@ class regex {
   /// The first match that begins at or behind `where.from`. `effort` is what it may cost beyond plain scanning, and is
   /// charged; 0 left: the start is given up at once.
   outcome find(byte_view text, const place& where, ending how, std::uint64_t& effort) const;
-  /// The group of the last match found on this thread; empty when it took no part.
-  static byte_view group(byte_view text, std::size_t number) noexcept;
+  /// A group of the last match found on this thread, which was this pattern's; empty when it took no part.
+  byte_view group(byte_view text, std::size_t number) const noexcept;
 
  private:
   struct impl;
@@ -65,7 +67,7 @@ class regex {
 
   std::unique_ptr<impl> impl_;
   std::size_t lookbehind_ = 0;
-  bool minds_last_newline_ = false;
+  bool minds_last_newline_ = false, moves_start_ = false;
 };
 
 }  // namespace midwire::rules

@@ -26,37 +26,43 @@ void sim_socket::send_end() {
   if (pending.empty()) push();
 }
 
+std::size_t sim_socket::admit(std::size_t octets) {
+  if (closed || broken || net.now() < blocked_until) return 0;
+  const auto& faults = out->faults;
+  std::uint64_t n = std::min(octets, out->room());
+  if (faults.short_write > 0) n = std::min<std::uint64_t>(n, faults.short_write);
+  if (faults.reset_at) n = std::min(n, *faults.reset_at - out->taken);
+  if (!faults.blocked_at || blocked_once) return static_cast<std::size_t>(n);
+  if (out->taken < *faults.blocked_at) return static_cast<std::size_t>(std::min(n, *faults.blocked_at - out->taken));
+  blocked_once = true, blocked_until = net.now() + faults.blocked_for;
+  net.at(blocked_until, true, [self = weak_from_this()] {
+    if (const auto s = self.lock()) s->tell();
+  });
+  return 0;
+}
+
 void sim_socket::push() {
-  if (closed || broken || net.now() < blocked_until) return;
   const auto& faults = out->faults;
   std::size_t budget = faults.short_write > 0 ? faults.short_write : ~std::size_t{0};
-  while (!pending.empty() && budget > 0) {
+  while (!pending.empty()) {
     std::string& front = pending.front();
-    std::size_t n = std::min({front.size(), out->room(), budget});
-    if (faults.blocked_at && !blocked_once) {
-      if (out->taken >= *faults.blocked_at) {
-        blocked_once = true, blocked_until = net.now() + faults.blocked_for;
-        net.at(blocked_until, true, [self = weak_from_this()] {
-          if (const auto s = self.lock()) s->tell();
-        });
-        return;
-      }
-      n = static_cast<std::size_t>(std::min<std::uint64_t>(n, *faults.blocked_at - out->taken));
-    }
-    if (faults.reset_at) n = static_cast<std::size_t>(std::min<std::uint64_t>(n, *faults.reset_at - out->taken));
-    if (n == 0 && !(faults.reset_at && out->taken == *faults.reset_at)) return;
-    if (n > 0) {
-      net.put_octets(out, std::string_view{front}.substr(0, n));
-      newly_taken += n, pending_octets -= n, budget -= std::min(budget, n);
-      if (n == front.size()) pending.pop_front();
-      else front.erase(0, n);
-    }
+    const std::size_t n = admit(std::min(front.size(), budget));
+    if (n == 0) break;
+    newly_taken += n;
+    net.put_octets(out, std::string_view{front}.substr(0, n));
+    if (broken) return tell();  // they met a closed end
+    pending_octets -= n, budget -= n;
+    if (n == front.size())
+      pending.pop_front();
+    else
+      front.erase(0, n);
     if (faults.reset_at && out->taken == *faults.reset_at) {
-      net.put(in, {item::kind::reset, {}, {}, {}});
       net.put(out, {item::kind::reset, {}, {}, {}});
+      net.put(in, {item::kind::reset, {}, {}, {}});
       return tell();
     }
   }
+  if (closed || broken) return;
   if (pending.empty() && end_wanted && !std::exchange(out->ended, true)) net.put(out, {item::kind::end, {}, {}, {}});
   if (newly_taken > 0 || (!pending.empty() && budget == 0)) tell();
 }
@@ -94,7 +100,7 @@ void sim_socket::close() {
 
 void sim_socket::reset() {
   if (closed) return;
-  if (local.is_unix() && in->unread == 0) return close();
+  if ((local.is_unix() || peer.is_unix()) && in->unread == 0) return close();
   closed = true;
   if (broken) return;
   pending.clear(), pending_octets = 0;
@@ -110,7 +116,6 @@ void sim_socket::reset() {
 void sim_socket::break_off() {
   broken = true;
   pending.clear(), pending_octets = 0;
-  out->flight.clear(), out->in_flight = 0, out->broken = true;
 }
 
 // ---- the wires
@@ -187,12 +192,14 @@ void network_impl::put_octets(const std::shared_ptr<sim_pipe>& p, std::string_vi
     if (p->faults.end_at) {
       carried = p->taken < *p->faults.end_at ? std::min<std::uint64_t>(n, *p->faults.end_at - p->taken) : 0;
       if (p->taken + n >= *p->faults.end_at && !std::exchange(p->ended, true)) {
-        if (carried > 0) put(p, {item::kind::data, std::string{octets.substr(0, static_cast<std::size_t>(carried))}, {}, {}});
+        if (carried > 0)
+          put(p, {item::kind::data, std::string{octets.substr(0, static_cast<std::size_t>(carried))}, {}, {}});
         put(p, {item::kind::end, {}, {}, {}});
         carried = 0;
       }
     }
-    if (carried > 0) put(p, {item::kind::data, std::string{octets.substr(0, static_cast<std::size_t>(carried))}, {}, {}});
+    if (carried > 0)
+      put(p, {item::kind::data, std::string{octets.substr(0, static_cast<std::size_t>(carried))}, {}, {}});
     p->taken += n;
     octets.remove_prefix(n);
   }
@@ -203,7 +210,8 @@ void network_impl::put(const std::shared_ptr<sim_pipe>& p, item i) {
   i.departs = std::max(now_, p->free_at);
   p->free_at = i.departs;
   if (p->shape.rate > 0 && !i.octets.empty())
-    p->free_at += duration{static_cast<std::int64_t>(static_cast<double>(i.octets.size()) * 1e9 / static_cast<double>(p->shape.rate))};
+    p->free_at += duration{
+        static_cast<std::int64_t>(static_cast<double>(i.octets.size()) * 1e9 / static_cast<double>(p->shape.rate))};
   i.arrives = p->free_at + p->shape.latency;
   if (!p->flight.empty()) i.arrives = std::max(i.arrives, p->flight.back().arrives);
   if (i.arrives <= now_ && p->flight.empty()) return arrive(p, std::move(i));
@@ -274,11 +282,11 @@ void network_impl::changed(sim_socket& s) {
 
 std::uint16_t network_impl::free_port() { return ++last_port_ < 40000 ? (last_port_ = 40000) : last_port_; }
 
-address network_impl::add(const std::shared_ptr<sim_listener>& l, const address& at, bool shared) {
+address network_impl::add(const std::shared_ptr<sim_listener>& l, const address& at, bool shared, bool once) {
   l->local = at.is_ip() && at.port() == 0 ? at.with_port(free_port()) : at;
-  l->shared = shared;
+  l->shared = shared, l->once = once;
   for (const auto& other : listeners_)
-    if (other->local == l->local && !(shared && other->shared)) return {};
+    if (other->local == l->local && !(shared && other->shared) && !(once && other->once)) return {};
   listeners_.push_back(l);
   return l->local;
 }
@@ -295,7 +303,7 @@ std::shared_ptr<sim_listener> network_impl::find(const address& to) {
     return a.family() == to.family() || a.family() == address::kind::ipv6;
   };
   for (const auto& l : listeners_)
-    if (matches(l->local)) matching.push_back(l);
+    if (matches(l->local) && !(l->once && !l->backlog.empty())) matching.push_back(l);
   if (matching.empty()) return nullptr;
   return matching[matching.front()->shared ? turn_++ % matching.size() : 0];
 }
@@ -348,14 +356,18 @@ void network_impl::answer(const std::shared_ptr<attempt>& who, const address& to
     client->local = from.is_unix() ? from : address::unix_path("");
   }
   server->peer = client->local;
-  for (auto* p : {up.get(), down.get()})
-    if (p->faults.end_at == std::uint64_t{0} && !std::exchange(p->ended, true))
-      put(p->to.lock() == server ? up : down, {item::kind::end, {}, {}, {}});
+  for (const auto& p : {up, down})
+    if (p->faults.reset_at == std::uint64_t{0})
+      for (const auto& q : {up, down}) put(q, {item::kind::reset, {}, {}, {}});
+  for (const auto& p : {up, down})
+    if (p->faults.end_at == std::uint64_t{0} && !std::exchange(p->ended, true)) put(p, {item::kind::end, {}, {}, {}});
   listener->backlog.push_back(server);
   if (listener->owner) listener->owner->changed(*listener);
   at(told, true, [who, client] {
-    if (who->cancelled) client->reset();
-    else who->done(client, {});
+    if (who->cancelled)
+      client->reset();
+    else
+      who->done(client, {});
   });
 }
 

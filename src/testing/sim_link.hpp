@@ -72,6 +72,8 @@ struct sim_socket : std::enable_shared_from_this<sim_socket> {
 
   void send(std::string octets);
   void send_end();
+  /// How many of `octets` one try to write would get rid of now.
+  std::size_t admit(std::size_t octets);
   /// Offers the pipe what is pending: one try to write.
   void push();
   /// Takes what arrived first, at most `octets` of it. Only when something arrived.
@@ -89,7 +91,8 @@ struct sim_listener {
   address local;
   socket_owner* owner = nullptr;
   std::uint64_t name = 0;
-  bool shared = false;
+  bool shared = false;  // with others at its address: they take turns
+  bool once = false;    // takes one connection; another such one is next
   std::deque<std::shared_ptr<sim_socket>> backlog;
 };
 
@@ -115,8 +118,8 @@ class network_impl final : public socket_owner, public std::enable_shared_from_t
   /// Runs `then` in the next step(). Keyed, so that one that goes takes its calls along.
   void soon(const std::shared_ptr<void>& owner, std::function<void()> then);
 
-  /// \return the address with its port; empty where it is taken.
-  address add(const std::shared_ptr<sim_listener>& l, const address& at, bool shared);
+  /// \return the address with its port; empty when it is taken.
+  address add(const std::shared_ptr<sim_listener>& l, const address& at, bool shared, bool once = false);
   void remove(const sim_listener& l);
   std::shared_ptr<attempt> connect(const address& to, const address& from,
                                    std::function<void(std::shared_ptr<sim_socket>, std::error_code)> done);

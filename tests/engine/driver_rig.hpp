@@ -153,10 +153,12 @@ inline void reset(int fd) {
 
 /// Waits until the far end's kernel has taken all that was sent.
 inline void wait_acknowledged(int fd) {
-  for (int n = 1; n > 0;) {
-    ::ioctl(fd, SIOCOUTQ, &n);
+  int waiting = 1;
+  for (int i = 0; i < 5000 && waiting > 0; ++i) {
+    ::ioctl(fd, SIOCOUTQ, &waiting);
     std::this_thread::sleep_for(1ms);
   }
+  EXPECT_EQ(waiting, 0);
 }
 
 inline std::string pattern(std::size_t size, std::uint32_t seed) {

@@ -124,11 +124,13 @@ def third_party(s):
 
 
 CALL = r"(?:^|[=(!&|,;{?]|\breturn)[ \t]*"
+STD = r"(?:::|std::)?"
 IO_CALLS = [
     (re.compile(r"_clock\s*::\s*now\b"), "reads a clock"),
-    (re.compile(r"\bstd::(?:random_device|jthread|thread\b|this_thread|mutex|async|condition_variable|[io]?fstream)"), "is I/O"),
-    (re.compile(CALL + r"(?:::|std::)?(?:clock_gettime|gettimeofday|getrandom|arc4random\w*|s?rand)\s*\(", re.M), "clock or chance"),
-    (re.compile(CALL + r"(?:::|std::)?(?:fopen|openat|socket|accept4|recv|recvmsg|getenv|popen|mmap|pipe2)\s*\(", re.M), "is I/O"),
+    (re.compile(r"\bstd::(?:random_device|[io]?fstream)"), "is I/O"),
+    (re.compile(r"\bstd::(?:j?thread\b|this_thread|mutex|async|condition_variable)"), "is a thread's"),
+    (re.compile(CALL + STD + r"(?:clock_gettime|gettimeofday|getrandom|arc4random\w*|s?rand)\s*\(", re.M), "is chance"),
+    (re.compile(CALL + STD + r"(?:fopen|openat|socket|accept4|recv|recvmsg|getenv|popen|mmap|pipe2)\s*\(", re.M), "is I/O"),
     # Names that methods bear, too: only the global function is meant.
     (re.compile(CALL + r"::(?:open|read|write|close|send|accept|connect|bind|listen|pipe|time)\s*\(", re.M), "is I/O"),
 ]  # fmt: skip
@@ -139,7 +141,7 @@ def io_in_cores(s):
     if not s.is_core:
         return
     for line, name, quoted in s.includes():
-        bad = any(name == header or header.endswith("/") and name.startswith(header) for header in rows.IO_HEADERS)
+        bad = name in rows.IO_HEADERS or any(h.endswith("/") and name.startswith(h) for h in rows.IO_HEADERS)
         if bad and not quoted and (s.path, name) not in rows.IO_HEADER_EXCEPTIONS:
             yield line, f"<{name}> in a core"
     for pattern, what in IO_CALLS:
@@ -149,8 +151,8 @@ def io_in_cores(s):
 
 OUTSIDE_HEADERS = ("sys/", "netinet/", "arpa/", "net/", "linux/", "unistd.h", "fcntl.h", "poll.h", "netdb.h", "signal.h")
 OUTSIDE_TYPES = re.compile(
-    r"\b(?:sockaddr\w*|in6?_addr|epoll_event|msghdr|mmsghdr|iovec|pollfd|SSL|SSL_CTX|BIO|X509|EVP_\w+|ares_channel\w*|pcap_t|pcap_\w+"
-    r"|pcre2_\w+|signalfd_siginfo)\b"
+    r"\b(?:sockaddr\w*|in6?_addr|epoll_event|msghdr|mmsghdr|iovec|pollfd|signalfd_siginfo"
+    r"|SSL|SSL_CTX|BIO|X509|EVP_\w+|ares_channel\w*|pcap_\w+|pcre2_\w+)\b"
 )
 
 
@@ -169,7 +171,7 @@ LOUD = [
     (re.compile(r"\bstd::(?:cout|cin|print|println)\b"), "std::cout"),
     (re.compile(r"(?<![\w])(?:printf|puts|putchar|vprintf)\s*\("), "printf to stdout"),
     (re.compile(r"\bf(?:printf|puts|write|putc)\s*\([^;]*\bstdout\b"), "writes to stdout"),
-    (re.compile(r"(?<![\w.>])(?:_exit|_Exit|exit|quick_exit)\s*\("), "ends the process"),
+    (re.compile(CALL + STD + r"(?:_exit|_Exit|exit|quick_exit)\s*\(", re.M), "ends the process"),
 ]
 
 
@@ -183,12 +185,12 @@ def loud_library(s):
 
 
 def using_namespace(s):
-    """Never in a header; in a .cpp of the library and the program for literals only."""
+    """Never in a header; in a .cpp of the library and the program for literals and our own only."""
     if not s.is_cpp:
         return
     for match in re.finditer(r"\busing\s+namespace\s+([\w:]+)", s.code):
-        literals = match[1].endswith("literals")
-        if s.path.endswith(".hpp") or s.path.startswith(("src/", "apps/")) and not literals:
+        foreign = match[1].startswith("std") and not match[1].endswith("literals")
+        if s.path.endswith(".hpp") or s.path.startswith(("src/", "apps/")) and foreign:
             yield line_of(s.code, match.start()), f"using namespace {match[1]}"
 
 
@@ -244,19 +246,37 @@ def white_space(s):
         yield s.text.count("\n") + 1, "does not end in exactly one newline"
 
 
+def named_by_a_test(stem, tree):
+    """A test is named after it, or includes a header of its name."""
+    header = re.compile(rf'#include ["<](?:[\w/]*/)?{re.escape(stem)}\.hpp[">]')
+    for path, text in tree.items():
+        if path.startswith("tests/") and path.endswith(CPP):
+            if path.rsplit("/", 1)[1].startswith(stem + "_") or header.search(text):
+                return True
+    return False
+
+
+def is_tested(path, tree, seen):
+    """By a test, or, with a private header, as a part of a tested source that includes it."""
+    if path in seen:
+        return False
+    seen.add(path)
+    if any(path.startswith(part) and test in tree for part, test in rows.TESTED_IN.items()):
+        return True
+    base = path.rsplit(".", 1)[0]
+    if named_by_a_test(base.rsplit("/", 1)[1], tree):
+        return True
+    if base + ".hpp" not in tree:
+        return False
+    private = f'#include "{base.removeprefix("src/")}.hpp"'
+    users = [user for user, text in tree.items() if user.startswith("src/") and user.endswith(CPP) and private in text]
+    return any(is_tested(user, tree, seen) for user in users if not user.startswith(base + "."))
+
+
 def untested(s):
-    """A source of the library is named by a test: by the test's own name, or by including its header."""
-    if not (s.path.startswith("src/") and s.path.endswith(".cpp")):
-        return
-    if rows.TESTED_IN.get(s.path) in s.tree and s.path in rows.TESTED_IN:
-        return
-    stem = s.path.rsplit("/", 1)[1][: -len(".cpp")]
-    for path, text in s.tree.items():
-        if not (path.startswith("tests/") and path.endswith(CPP)):
-            continue
-        if path.rsplit("/", 1)[1].startswith(stem) or re.search(rf'#include ["<][\w/]*\b{re.escape(stem)}\.hpp[">]', text):
-            return
-    yield 1, "no test is named after it or includes its header (or name the test in tests/hygiene/rows.py)"
+    """A source of the library is named by a test, itself or as a private part of one that is."""
+    if s.path.startswith("src/") and s.path.endswith(".cpp") and not is_tested(s.path, s.tree, set()):
+        yield 1, "no test is named after it or includes its header (or name the test in tests/hygiene/rows.py)"
 
 
 def globbed(s):

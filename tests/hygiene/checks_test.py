@@ -12,7 +12,10 @@ TREE = {
     "include/midwire/engine/reactor.hpp": "",
     "include/midwire/rules/rule.hpp": "",
     "src/rules/lexer.hpp": "",
-    "src/rules/lexer.cpp": "",
+    "src/rules/lexer.cpp": '#include "rules/word.hpp"\n',
+    "src/rules/word.hpp": "",
+    "src/rules/alone.hpp": "",
+    "src/rules/alone.cpp": '#include "rules/alone.hpp"\n',
     "src/streams/pipeline/tap.hpp": "",
     "tests/rules/lexer_test.cpp": "",
     "tests/rules/rule_test.cpp": '#include "rules/parser.hpp"\n',
@@ -42,7 +45,7 @@ CASES = [
     ("loud_library", "src/engine/x.cpp", "std::cout << 1;\n", "std::cerr << 1;\n"),
     ("loud_library", "src/engine/x.cpp", 'printf("x");\n', 'std::snprintf(b, 4, "x");\n'),
     ("loud_library", "src/engine/x.cpp", "std::fputs(text, stdout);\n", "std::fputs(text, stderr);\n"),
-    ("loud_library", "src/engine/x.cpp", "std::exit(1);\n", "on_exit(1); loop.exit(1);\n"),
+    ("loud_library", "src/engine/x.cpp", "std::exit(1);\n", "void loop::exit(int); on_exit(1); loop.exit(1);\n"),
     ("using_namespace", "include/midwire/base/x.hpp", "using namespace std;\n", "using std::span;\n"),
     ("using_namespace", "src/base/x.cpp", "using namespace std;\n", "using namespace std::chrono_literals;\n"),
     ("using_namespace", "tests/support/x.hpp", "using namespace std::chrono_literals;\n", None),
@@ -60,6 +63,7 @@ CASES = [
     ("white_space", "docs/x.md", "a\n\n", "a\n\nb\n"),
     ("white_space", "src/base/x.cpp", "\tint x;\n", '  auto x = "\\t";\n'),
     ("untested", "src/rules/filter.cpp", "", None),
+    ("untested", "src/rules/alone.cpp", "", None),
     ("globbed", "src/CMakeLists.txt", "file(GLOB all *.cpp)\n", "add_library(x a.cpp)\n"),
 ]  # fmt: skip
 
@@ -79,6 +83,7 @@ class checks_can_fail(unittest.TestCase):
     def test_tested_sources(self):
         self.assertEqual(list(checks.untested(source("src/rules/lexer.cpp", "", TREE))), [], "by the test's own name")
         self.assertEqual(list(checks.untested(source("src/rules/parser.cpp", "", TREE))), [], "by including its header")
+        self.assertEqual(list(checks.untested(source("src/rules/word.cpp", "", TREE))), [], "as a part of the lexer")
 
     def test_line_numbers(self):
         text = "int a;\n/* two\nlines */\nstd::cout << 1;\n"

@@ -40,8 +40,9 @@ class sources(unittest.TestCase):
         """An exception for a file or an include that is gone would hide the next fault at that place."""
         for path, header in checks.rows.IO_HEADER_EXCEPTIONS:
             self.assertTrue(f"#include <{header}>" in self.files.get(path, ""), f"{path} does not include <{header}>")
-        for path, test in checks.rows.TESTED_IN.items():
-            self.assertTrue(path in self.files and test in self.files, f"{path} or {test} is gone")
+        for part, test in checks.rows.TESTED_IN.items():
+            present = any(path.startswith(part) for path in self.files)
+            self.assertTrue(present and test in self.files, f"{part} or {test} is gone")
 
 
 def over_all_files(check):

@@ -20,8 +20,8 @@ CASES = sorted(glob.glob(os.path.join(HERE, "*.cpp")))
 
 def complaint(path, *flags):
     """What the compiler says; None when it is content."""
-    run = subprocess.run([*COMPILER, "-fsyntax-only", *flags, path], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                         env=dict(os.environ, LC_ALL="C"))  # fmt: skip
+    command, english = [*COMPILER, "-fsyntax-only", *flags, path], dict(os.environ, LC_ALL="C")
+    run = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=english)
     return None if run.returncode == 0 else run.stdout
 
 

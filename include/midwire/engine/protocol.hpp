@@ -15,6 +15,9 @@ namespace midwire {
 namespace detail {
 class transport_impl;
 }
+namespace testing::detail {
+class borrowed_protocol;
+}
 
 /// What is done with the octets of one connection. One object a connection, made by a factory.
 class protocol {
@@ -34,6 +37,7 @@ class protocol {
 
  private:
   friend class detail::transport_impl;
+  friend class testing::detail::borrowed_protocol;
   midwire::transport* transport_ = nullptr;
 };
 

@@ -61,6 +61,8 @@ struct relay_options {
 };
 
 /// Listens here, connects there, with stages between. E25: dials when it accepts; what the client sends meanwhile waits.
+///
+/// Lifetime  within that of its reactor or pool; destroyed on the loop, or when no loop runs. Live flows go on.
 class relay {
  public:
   relay(reactor& r, std::string_view listen, std::string_view connect);

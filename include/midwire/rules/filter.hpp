@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <utility>
 
 #include <midwire/fields/facts.hpp>
 #include <midwire/fields/registry.hpp>
@@ -24,12 +25,16 @@ class filter {
   bool holds(const fields::stream_unit& unit) const;
   /// What connection facts and the direction alone decide: `depends` when units may differ.
   tri decide(const fields::connection_facts& conn, direction d) const;
-  /// Reads payload or unit.*: what it answers depends on how the stream was cut.
+  /// Reads payload or unit.*, or draws chance() for each unit: what it answers depends on how the stream was cut.
   bool reads_units() const noexcept;
   /// Reads something that changes while a connection lives (payload, unit.*, conn.age, conn.octets, chance).
   bool varies() const noexcept;
   /// Whether it can hold in this direction at all, whatever the connection: `from.client` cannot to the client.
   bool can_hold(direction d) const;
+  /// Draws chance(…).
+  bool uses_chance() const noexcept;
+  /// Reads from.client or from.server: whoever wrote it thought of the direction.
+  bool names_direction() const noexcept;
 
  private:
   std::shared_ptr<const detail::filter_program> program_;

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include <midwire/base/views.hpp>
+#include <midwire/fields/registry.hpp>
 #include <midwire/rules/filter.hpp>
 
 namespace midwire::rules {
@@ -67,7 +68,7 @@ struct action {
 /// Where a rule stands in its source.
 struct source_place {
   std::string file;  ///< "-e:N" or a path
-  std::size_t line = 0, column = 0;  ///< from 1
+  std::size_t line = 0, column = 0;  ///< from 1; a column is an octet
 };
 
 struct rule {
@@ -97,11 +98,13 @@ struct diagnostic {
   std::string hint;        ///< "did you mean 'tcp.port'?"; may be empty
   std::string line;        ///< the source line, for the caret
 };
-/// "FILE:LINE:COL: error: …", the line, the caret, the hint; several lines, ends with a line feed.
+/// "FILE:LINE:COL: error: …", the line, the caret, the hint; several lines, ends with a line feed. A long line is
+/// shown as a window round the caret; control octets, invalid UTF-8 and what turns text round are escaped.
 std::string format(const diagnostic& d, bool colour = false);
 
 /// A text of rules: a file's content, or one -e.
 struct source {
+  static constexpr std::size_t max_size = 1024 * 1024;  ///< octets of `text`; more is refused
   std::string name;    ///< "-e:1" or the path
   std::string text;
   std::string folder;  ///< what `@path` is relative to; empty: the working folder
@@ -113,7 +116,7 @@ using file_reader = std::function<std::optional<std::string>(const std::string& 
 
 struct compiled {
   rule_set_ptr rules;  ///< null when there is an error
-  std::vector<diagnostic> diagnostics;
+  std::vector<diagnostic> diagnostics;  ///< in the order of the text; one error for each rule, 50 at most
   bool ok() const noexcept { return rules != nullptr; }
 };
 /// All sources together, in order, at stream level: the set loads whole or not at all.

@@ -43,18 +43,18 @@ struct direction_faults {
   /// One try to write takes at most so many octets; 0 is no limit.
   std::size_t short_write = 0;
   /// After so many octets writing blocks (EAGAIN) for `blocked_for`, once.
-  std::optional<std::uint64_t> blocked_at;
+  std::optional<std::uint64_t> blocked_at{};
   duration blocked_for{};
   /// Behind so many octets both ends see a reset.
-  std::optional<std::uint64_t> reset_at;
+  std::optional<std::uint64_t> reset_at{};
   /// Behind so many octets the receiver sees the end; what is sent after them vanishes. 0 is an end before any data.
-  std::optional<std::uint64_t> end_at;
+  std::optional<std::uint64_t> end_at{};
 };
 
 /// What becomes of a connection that somebody asks for.
 struct link_script {
   /// In place of the network's own shape.
-  std::optional<link_shape> shape;
+  std::optional<link_shape> shape{};
   bool refused = false;
   /// Nobody ever answers.
   bool silent = false;

@@ -28,7 +28,11 @@ void text_writer::take(const open_event& e) {
 }
 
 void text_writer::take(const log_event& e) {
-  results_.write(printable(e.rule) + ": " + printable(e.text) + '\n');
+  if (!e.rule.empty()) {
+    results_.write(printable(e.rule) + ": " + printable(e.text) + '\n');
+  } else if (options_.talk >= 1) {
+    talk_.write(name(e.who) + ", " + (e.dir == direction::to_server ? "to the server: " : "to the client: ") + printable(e.text) + '\n');
+  }
 }
 
 void text_writer::take(const data_event& e) {

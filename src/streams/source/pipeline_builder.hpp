@@ -35,16 +35,16 @@ class connection final : public rules::rule_observer, public std::enable_shared_
   connection(loop_state& loop, event_sink& sink, conn_name who) : loop_{loop}, sink_{sink}, who_{who} {}
 
   /// The stages between the two ends: a tap when data events are wanted, and the rules.
-  std::vector<std::unique_ptr<stage>> build(const proxy_settings& settings, const address& client, const address& server,
-                                            bool to_client_too = true);
+  std::vector<std::unique_ptr<stage>> build(const proxy_settings& settings, const address& client, const address& server);
   void opened(const address& client, const address& server);
   void closed(const flow_summary& summary, const address& client);
 
-  void edited(const rules::rule& by, const rules::action& what, direction d, std::uint64_t offset, byte_view before,
+  bool wants_edits() const override { return taps_.has_value() || sink_.wants_edits(); }
+  void edited(direction d, const rules::rule& by, std::string_view action, std::uint64_t offset, byte_view before,
               byte_view after) override;
-  void logged(const rules::rule& by, direction d, std::string_view text) override;
-  void dumped(const rules::rule& by, direction d, std::uint64_t offset, byte_view unit) override;
-  void released_early(direction d, std::uint64_t octets) override;
+  void logged(direction d, const rules::rule& by, std::string text) override;
+  void dumped(direction d, const rules::rule& by, std::uint64_t offset, byte_view octets) override;
+  void released_early(direction d, std::uint64_t octets, bool first) override;
 
  private:
   loop_state& loop_;
@@ -57,11 +57,13 @@ class connection final : public rules::rule_observer, public std::enable_shared_
 /// The rules on one connection, findable for a reload.
 class live_rules final : public rules::rule_stage {
  public:
-  live_rules(loop_state& loop, fields::connection_facts facts, const rules::rule_stage_options& options,
+  live_rules(loop_state& loop, fields::connection_facts facts, const rules::rule_options& options,
              std::shared_ptr<connection> observer);
   live_rules(const live_rules&) = delete;
   live_rules& operator=(const live_rules&) = delete;
   ~live_rules() override;
+  /// Counts this connection's edits with the loop's.
+  void on_close(stage_context& context, const reason& why) noexcept override;
   live_rules* next() const noexcept { return next_; }
 
  private:

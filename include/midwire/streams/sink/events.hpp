@@ -47,7 +47,7 @@ struct edit_event {
 struct log_event {
   conn_name who;
   direction dir{};
-  std::string_view rule;
+  std::string_view rule;  ///< empty: midwire itself says it
   std::string_view text;
 };
 /// A run of octets of a dump: `was` is what came where `octets` left (either may be empty).
