@@ -173,8 +173,12 @@ void reactor_impl::turn(duration at_most) {
 
 void reactor_impl::run() {
   running = true, stopping = false;
-  for (auto& f : when_running) later.push_back(std::move(f));
-  when_running.clear();
+  auto* const outer = std::exchange(innermost, this);
+  for (auto first = std::exchange(when_running, {}); auto& f : first) {
+    guard(f);
+    catch_up();
+  }
+  innermost = outer;
   while (!stopping) turn(std::chrono::hours{1});
   running = false;
 }

@@ -4,7 +4,8 @@
 
 namespace midwire::fields {
 
-/// Fields that only a packet has, under Wireshark's names: known so that a rule which asks for one on a stream is told so.
+/// Fields that only a packet has, under Wireshark's names: known so that a rule which asks for one on a stream is told
+/// so.
 struct packet_field {
   std::string_view name;
   field_type type;

@@ -4,6 +4,7 @@
 #include <array>
 #include <iterator>
 
+#include "fields/distance.hpp"
 #include "fields/packet_fields.hpp"
 #include "fields/stream_fields.hpp"
 
@@ -67,29 +68,8 @@ static_assert(std::adjacent_find(by_name.begin(), by_name.end(),
                                  [](auto a, auto b) { return table[a].name == table[b].name; }) == by_name.end(),
               "a field is listed twice");
 
-constexpr std::size_t max_name = 48;
-static_assert(std::all_of(table.begin(), table.end(), [](const field_info& f) { return f.name.size() <= max_name; }));
-
-constexpr char lower(char c) noexcept { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
-
-/// Insertions, deletions, changes and swaps of neighbours between two names of at most max_name octets; case is free.
-std::size_t distance(std::string_view a, std::string_view b) noexcept {
-  std::array<std::array<std::size_t, max_name + 1>, 3> rows{};
-  for (std::size_t j = 0; j <= b.size(); ++j) rows[0][j] = j;
-  for (std::size_t i = 1; i <= a.size(); ++i) {
-    auto& now = rows[i % 3];
-    const auto& last = rows[(i - 1) % 3];
-    const auto& before = rows[(i + 1) % 3];
-    now[0] = i;
-    for (std::size_t j = 1; j <= b.size(); ++j) {
-      const bool same = lower(a[i - 1]) == lower(b[j - 1]);
-      now[j] = std::min({last[j] + 1, now[j - 1] + 1, last[j - 1] + (same ? 0u : 1u)});
-      if (i > 1 && j > 1 && lower(a[i - 1]) == lower(b[j - 2]) && lower(a[i - 2]) == lower(b[j - 1]))
-        now[j] = std::min(now[j], before[j - 2] + 1);
-    }
-  }
-  return rows[a.size() % 3][b.size()];
-}
+static_assert(std::all_of(table.begin(), table.end(),
+                          [](const field_info& f) { return f.name.size() <= max_compared; }));
 
 /// `dst` abbreviates `destination`: same beginning, the rest in order.
 bool abbreviates(std::string_view brief, std::string_view full) noexcept {
@@ -103,7 +83,7 @@ bool abbreviates(std::string_view brief, std::string_view full) noexcept {
 }  // namespace
 
 std::string_view name_of(field_type t) noexcept {
-  static constexpr std::string_view names[] = {"none", "bool", "u8",    "u16", "u24", "u32", "u64",  "i8",  "i32",
+  static constexpr std::string_view names[] = {"none", "bool", "u8",  "u16",   "u24", "u32", "u64", "i8",   "i32",
                                                "fnum", "f64",  "str", "bytes", "mac", "ip4", "ip6", "time", "dur"};
   static_assert(std::size(names) == static_cast<std::size_t>(field_type::dur) + 1);
   return names[static_cast<std::size_t>(t)];
@@ -124,7 +104,7 @@ field_id id_of(const field_info& f) noexcept { return static_cast<field_id>(&f -
 const field_info& info(field_id id) noexcept { return table[static_cast<std::size_t>(id)]; }
 
 std::string_view nearest(std::string_view name) {
-  if (name.size() < 2 || name.size() > max_name) return {};
+  if (name.size() < 2 || name.size() > max_compared) return {};
   const auto split = [](std::string_view n) {
     const auto dot = n.rfind('.');
     return dot == n.npos ? std::pair{std::string_view{}, n} : std::pair{n.substr(0, dot), n.substr(dot + 1)};

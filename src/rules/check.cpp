@@ -100,8 +100,11 @@ class checker {
   void bare_test(const test_node& n, test_code& t) {
     using enum operand_node::form;
     switch (n.left->how) {
-      case literal: fail(n.left->at, "a value alone is not a test: " + shown(*n.left), "compare a field with it: unit.len == 80");
-      case function: fail(n.left->at, "a function alone is not a test: " + shown(*n.left), "compare it: " + std::string(text(n.left->at)) + " == 1");
+      case literal:
+        fail(n.left->at, "a value alone is not a test: " + shown(*n.left), "compare a field with it: unit.len == 80");
+      case function:
+        fail(n.left->at, "a function alone is not a test: " + shown(*n.left),
+             "compare it: " + std::string(text(n.left->at)) + " == 1");
       case field: t.op = test_op::present; break;
       case slice: t.op = test_op::exists; break;
       case arithmetic:
@@ -113,7 +116,8 @@ class checker {
   void relation_test(const test_node& n, test_code& t) {
     using rules::detail::relation;
     t.op = test_op::relation, t.rel = n.rel;
-    t.all = n.over == quantifier::usual ? n.rel == relation::not_equal || n.rel == relation::all_equal : n.over == quantifier::all;
+    t.all = n.over == quantifier::usual ? n.rel == relation::not_equal || n.rel == relation::all_equal
+                                        : n.over == quantifier::all;
     const typed left = field_first(*n.left);
     t.left = left.index;
     if (n.rel == relation::matches) return matches_test(n, t, left);
@@ -141,7 +145,8 @@ class checker {
   void matches_test(const test_node& n, test_code& t, const typed& left) {
     needs_text(n, left, "matches");
     if (n.right->how != operand_node::form::literal || n.right->value.how != literal::form::text)
-      fail(n.right->at, "'matches' needs a quoted regex", "write " + left.name.substr(1, left.name.size() - 2) + " matches \"…\"");
+      fail(n.right->at, "'matches' needs a quoted regex",
+           "write " + left.name.substr(1, left.name.size() - 2) + " matches \"…\"");
     const literal& l = n.right->value;
     std::size_t offset = 0;
     std::string why;
@@ -233,7 +238,8 @@ class checker {
   /// The right side of a comparison with `left`.
   typed other(const operand_node& n, const typed& left, extent relation_at) {
     if (left.type == kind::nothing)
-      fail(relation_at, left.name + " is present or not and has no value to compare", "write it bare: " + left.name.substr(1, left.name.size() - 2));
+      fail(relation_at, left.name + " is present or not and has no value to compare",
+           "write it bare: " + left.name.substr(1, left.name.size() - 2));
     if (n.how == operand_node::form::literal) return literal_like(n, left, left.signed_number);
     typed t = operand(n, 0, &left);
     same_type(left, t, n.at);
@@ -263,13 +269,15 @@ class checker {
       }
       return "";
     };
-    fail(at, "cannot compare " + left.name + ", which is " + what(left) + ", with " + right.name + ", which is " + what(right));
+    fail(at, "cannot compare " + left.name + ", which is " + what(left) + ", with " + right.name + ", which is " +
+                 what(right));
   }
 
   /// \param like  what a literal that begins arithmetic is to be; nothing: a field must begin it
   typed operand(const operand_node& n, int depth, const typed* like = nullptr) {
     constexpr int deepest = 32;
-    if (depth > deepest) fail(n.at, "arithmetic nested deeper than " + std::to_string(deepest) + " levels", "split the test in two");
+    if (depth > deepest)
+      fail(n.at, "arithmetic nested deeper than " + std::to_string(deepest) + " levels", "split the test in two");
     typed t;
     using enum operand_node::form;
     switch (n.how) {
@@ -279,7 +287,8 @@ class checker {
       case arithmetic: t = arithmetic_value(n, depth, like); break;
       case negation: {
         const typed inner = operand(*n.arguments[0], depth + 1, like);
-        if (inner.type != kind::number && inner.type != kind::time) fail(n.at, "'-' needs a number, and " + inner.name + " is none");
+        if (inner.type != kind::number && inner.type != kind::time)
+          fail(n.at, "'-' needs a number, and " + inner.name + " is none");
         t = inner;
         t.signed_number = true;
         t.index = add({.op = value_op::negate, .type = inner.type, .arguments = {inner.index}, .ranges = {}});
@@ -288,7 +297,8 @@ class checker {
       case literal:
         fail(n.at, "expected a field, not " + shown(n), "arithmetic and functions begin with a field: tcp.port + 1");
     }
-    if (t.most > most_values) fail(n.at, "more than " + std::to_string(most_values) + " values on one side of a test", "split the test in two");
+    if (t.most > most_values)
+      fail(n.at, "more than " + std::to_string(most_values) + " values on one side of a test", "split the test in two");
     t.name = shown(n);
     return t;
   }
@@ -305,7 +315,12 @@ class checker {
     t.type = kind_of(f.type), t.field = f.type;
     t.most = f.many ? fields::max_values : 1;
     t.octets = t.type == kind::ip4 ? 4 : t.type == kind::ip6 ? 16 : 0;
-    t.index = add({.op = value_op::field, .type = t.type, .present = n.outer_layer, .field = id_of(f), .arguments = {}, .ranges = {}});
+    t.index = add({.op = value_op::field,
+                   .type = t.type,
+                   .present = n.outer_layer,
+                   .field = id_of(f),
+                   .arguments = {},
+                   .ranges = {}});
     return t;
   }
 
@@ -313,7 +328,8 @@ class checker {
     const typed inner = operand(*n.arguments[0], depth + 1);
     if (!is_octets(inner.type)) {
       const bool none = inner.type == kind::nothing;
-      fail(n.at, "only text, octets and addresses have slices, and " + inner.name + " is none of them", none ? "slice the octets: payload[0:4]" : "");
+      fail(n.at, "only text, octets and addresses have slices, and " + inner.name + " is none of them",
+           none ? "slice the octets: payload[0:4]" : "");
     }
     typed t;
     t.type = kind::octets, t.field = field_type::bytes, t.most = inner.most;
@@ -325,7 +341,11 @@ class checker {
         t.octets += static_cast<std::size_t>(r.how == range::form::count ? r.second : r.second - r.first + 1);
     }
     if (!known) t.octets = 0;
-    t.index = add({.op = value_op::slice, .type = t.type, .scratch = scratch(t.most), .arguments = {inner.index}, .ranges = n.ranges});
+    t.index = add({.op = value_op::slice,
+                   .type = t.type,
+                   .scratch = scratch(t.most),
+                   .arguments = {inner.index},
+                   .ranges = n.ranges});
     return t;
   }
 
@@ -354,11 +374,13 @@ class checker {
       wants(is_field, "a field");
       v.op = value_op::count, t.most = 1;
     } else if (n.name == "upper" || n.name == "lower") {
-      wants(first.type == kind::text, "text", first.type == kind::octets ? "'matches' ignores case: payload matches \"…\"" : "");
+      wants(first.type == kind::text, "text",
+            first.type == kind::octets ? "'matches' ignores case: payload matches \"…\"" : "");
       v.op = n.name == "upper" ? value_op::upper : value_op::lower;
       t.type = kind::text, t.field = field_type::str;
     } else if (n.name == "string") {
-      wants(is_field && (first.type == kind::number || first.type == kind::time || is_address(first.type)), "a field with a number, a time or an address");
+      wants(is_field && (first.type == kind::number || first.type == kind::time || is_address(first.type)),
+            "a field with a number, a time or an address");
       v.op = value_op::string;
       t.type = kind::text, t.field = field_type::str;
     } else if (n.name == "abs") {
@@ -372,9 +394,10 @@ class checker {
       t.most = 1;
       for (std::size_t i = 1; i < n.arguments.size(); ++i) {
         const operand_node& a = *n.arguments[i];
-        v.arguments.push_back(a.how == operand_node::form::literal
-                                  ? constant_value(convert(a.value, {first.type, first.field, first.name, first.signed_number}))
-                                  : argument_like(first, a, depth));
+        v.arguments.push_back(
+            a.how == operand_node::form::literal
+                ? constant_value(convert(a.value, {first.type, first.field, first.name, first.signed_number}))
+                : argument_like(first, a, depth));
       }
     }
     v.type = t.type;
@@ -390,13 +413,22 @@ class checker {
 
   typed arithmetic_value(const operand_node& n, int depth, const typed* like) {
     const operand_node& first = *n.arguments[0];
-    const typed left = first.how == operand_node::form::literal && like ? literal_like(first, *like, true) : operand(first, depth + 1, like);
-    const std::string sign{n.sign == token_kind::plus ? "+" : n.sign == token_kind::minus ? "-" : n.sign == token_kind::star ? "*" : n.sign == token_kind::slash ? "/" : n.sign == token_kind::percent ? "%" : "&"};
+    const typed left = first.how == operand_node::form::literal && like ? literal_like(first, *like, true)
+                                                                        : operand(first, depth + 1, like);
+    const std::string sign{n.sign == token_kind::plus      ? "+"
+                           : n.sign == token_kind::minus   ? "-"
+                           : n.sign == token_kind::star    ? "*"
+                           : n.sign == token_kind::slash   ? "/"
+                           : n.sign == token_kind::percent ? "%"
+                                                           : "&"};
     const bool adds = sign == "+" || sign == "-", masks = sign == "&";
-    const bool fits = left.type == kind::number || (left.type == kind::time && adds) || (is_octets(left.type) && left.type != kind::text && masks);
+    const bool fits = left.type == kind::number || (left.type == kind::time && adds) ||
+                      (is_octets(left.type) && left.type != kind::text && masks);
     if (!fits)
       fail(first.at, "'" + sign + "' cannot be done with " + left.name,
-           masks ? "'&' takes numbers, octets and addresses" : adds ? "'" + sign + "' takes numbers and times" : "'" + sign + "' takes numbers");
+           masks  ? "'&' takes numbers, octets and addresses"
+           : adds ? "'" + sign + "' takes numbers and times"
+                  : "'" + sign + "' takes numbers");
     typed t = left;
     const operand_node& second = *n.arguments[1];
     value_code v;
@@ -415,9 +447,15 @@ class checker {
       v.arguments = {left.index, right.index};
     }
     if (masks && left.octets != 0 && octets != 0 && left.octets != octets)
-      fail(second.at, "'&' needs octets of equal length: " + std::to_string(left.octets) + " and " + std::to_string(octets));
+      fail(second.at,
+           "'&' needs octets of equal length: " + std::to_string(left.octets) + " and " + std::to_string(octets));
     using enum token_kind;
-    v.op = n.sign == plus ? value_op::add : n.sign == minus ? value_op::subtract : n.sign == star ? value_op::multiply : n.sign == slash ? value_op::divide : n.sign == percent ? value_op::modulo : value_op::mask;
+    v.op = n.sign == plus      ? value_op::add
+           : n.sign == minus   ? value_op::subtract
+           : n.sign == star    ? value_op::multiply
+           : n.sign == slash   ? value_op::divide
+           : n.sign == percent ? value_op::modulo
+                               : value_op::mask;
     if (t.most <= most_values) v.scratch = scratch(t.most);
     t.octets = masks ? std::max(left.octets, octets) : 0;
     t.signed_number = true;
@@ -437,13 +475,15 @@ class checker {
 void check_level(const fields::field_info& f, fields::level level, extent at) {
   if (exists_at(f.levels, level)) return;
   std::string hint;
-  if (f.name.ends_with(".payload") || f.name.starts_with("data") || f.name == "tcp.segment_data") hint = "the octets are in 'payload'; ";
+  if (f.name.ends_with(".payload") || f.name.starts_with("data") || f.name == "tcp.segment_data")
+    hint = "the octets are in 'payload'; ";
   hint += "a proxied connection has:";
   for (const fields::field_info& known : fields::at_stream_level()) (hint += ' ') += known.name;
   fail(at, "field " + quoted(f.name) + " exists only at packet level", std::move(hint));
 }
 
-std::shared_ptr<const filter_program> compile_filter(const test_node& root, std::string_view source, fields::level level) {
+std::shared_ptr<const filter_program> compile_filter(const test_node& root, std::string_view source,
+                                                     fields::level level) {
   return checker{source, level}.run(root);
 }
 

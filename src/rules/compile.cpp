@@ -29,16 +29,15 @@ class compiler {
     from_ = &from;
     in_source_ = 0;
     if (from.text.size() > source::max_size) {
-      complain(1, {0, 0}, {0, 1}, diagnostic::severity::error, "longer than " + std::to_string(source::max_size) + " octets", "split it into several files");
+      complain(1, {0, 0}, {0, 1}, diagnostic::severity::error,
+               "longer than " + std::to_string(source::max_size) + " octets", "split it into several files");
       return;
     }
     for (const entry& e : entries()) {
       if (errors_ >= most_errors) return;
       try {
         one(e);
-      } catch (const failure_at& f) {
-        complain(e.line, e.at, f.at, diagnostic::severity::error, f.message, f.hint);
-      }
+      } catch (const failure_at& f) { complain(e.line, e.at, f.at, diagnostic::severity::error, f.message, f.hint); }
     }
   }
 
@@ -60,7 +59,8 @@ class compiler {
         } else if (!found.empty()) {
           found.back().at.end = end;
         } else if (!std::exchange(complained, true)) {
-          complain(line, {begin, end}, {first, end}, diagnostic::severity::error, "an indented line continues the rule above it, and there is none", "begin it in the first column");
+          complain(line, {begin, end}, {first, end}, diagnostic::severity::error,
+                   "an indented line continues the rule above it, and there is none", "begin it in the first column");
         }
       }
       begin = end + 1;
@@ -86,7 +86,8 @@ class compiler {
     const std::size_t colon = space(word.end);
     const bool named = !name.empty() && colon < e.at.end && text[colon] == ':';
     if (named) {
-      if (name == "do" || name == "when" || name == "let") fail(word, quoted(name) + " is a word of the language", "choose another name");
+      if (name == "do" || name == "when" || name == "let")
+        fail(word, quoted(name) + " is a word of the language", "choose another name");
       at = colon + 1;
     } else if (name == "let" && word.end < e.at.end) {
       cursor c{text, {word.end, e.at.end}, lets_};
@@ -103,7 +104,8 @@ class compiler {
     r.name = named ? name : only ? from_->name : from_->name + ':' + line;
     ++in_source_;
     if (const auto [known, fresh] = names_.emplace(r.name, r.place); !fresh && named)
-      fail(word, "a rule is named " + quoted(name) + " already", "the first is at " + known->second.file + ':' + std::to_string(known->second.line));
+      fail(word, "a rule is named " + quoted(name) + " already",
+           "the first is at " + known->second.file + ':' + std::to_string(known->second.line));
     r.text = std::move(parsed.text);
     r.when = std::move(parsed.when);
     r.actions = std::move(parsed.actions);
@@ -115,21 +117,27 @@ class compiler {
   void remark(const entry& e, const rule& r, const parsed_rule& parsed) {
     using enum diagnostic::severity;
     const auto edits = [](const action& a) {
-      return a.kind == action_kind::replace || a.kind == action_kind::insert || a.kind == action_kind::truncate || a.kind == action_kind::drop;
+      return a.kind == action_kind::replace || a.kind == action_kind::insert || a.kind == action_kind::truncate ||
+             a.kind == action_kind::drop;
     };
     if (parsed.empty_filter)
-      complain(e.line, e.at, parsed.filter_at, warning, "an empty filter holds always", "leave 'when' out if that is meant");
+      complain(e.line, e.at, parsed.filter_at, warning, "an empty filter holds always",
+               "leave 'when' out if that is meant");
     const bool up = r.when.can_hold(direction::to_server), down = r.when.can_hold(direction::to_client);
-    if (!up && !down) complain(e.line, e.at, parsed.filter_at, warning, "this filter never holds on a proxied connection", "");
+    if (!up && !down)
+      complain(e.line, e.at, parsed.filter_at, warning, "this filter never holds on a proxied connection", "");
     const auto edit = std::find_if(r.actions.begin(), r.actions.end(), edits);
     if (edit != r.actions.end() && up && down && !r.when.names_direction())
-      complain(e.line, e.at, parsed.action_at[static_cast<std::size_t>(edit - r.actions.begin())], note, "this rule acts on both directions", "add 'when from.client' or 'when from.server' to choose one");
+      complain(e.line, e.at, parsed.action_at[static_cast<std::size_t>(edit - r.actions.begin())], note,
+               "this rule acts on both directions", "add 'when from.client' or 'when from.server' to choose one");
     static constexpr const char* end_it = "a framing such as 'framing line' would end that";
     if (r.when.reads_units())
-      complain(e.line, e.at, parsed.filter_at, note, "this filter sees chunks, so its answer depends on how TCP cut the stream", end_it);
+      complain(e.line, e.at, parsed.filter_at, note,
+               "this filter sees chunks, so its answer depends on how TCP cut the stream", end_it);
     for (std::size_t i = 0; i < r.actions.size(); ++i) {
       if (r.actions[i].chance_per_unit && (r.actions[i].kind != action_kind::replace))
-        complain(e.line, e.at, parsed.action_at[i], note, "'per unit' counts chunks, so what it hits depends on how TCP cut the stream", end_it);
+        complain(e.line, e.at, parsed.action_at[i], note,
+                 "'per unit' counts chunks, so what it hits depends on how TCP cut the stream", end_it);
       if (r.actions[i].kind == action_kind::stop && i + 1 < r.actions.size() && r.actions[i].chance >= 1) {
         complain(e.line, e.at, parsed.action_at[i + 1], warning, "actions behind 'stop' never run", "put 'stop' last");
         break;
@@ -143,12 +151,14 @@ class compiler {
     std::size_t begin = at == 0 ? text.npos : text.rfind('\n', at - 1);
     begin = begin == text.npos ? 0 : begin + 1;
     if (at > within.begin)
-      line += static_cast<std::size_t>(std::count(text.begin() + static_cast<std::ptrdiff_t>(within.begin), text.begin() + static_cast<std::ptrdiff_t>(at), '\n'));
+      line += static_cast<std::size_t>(std::count(text.begin() + static_cast<std::ptrdiff_t>(within.begin),
+                                                  text.begin() + static_cast<std::ptrdiff_t>(at), '\n'));
     return {from_->name, line, at - begin + 1};
   }
 
   /// `line` is that of the first octet of `within`, which bounds the search for line ends.
-  void complain(std::size_t line, extent within, extent at, diagnostic::severity how, std::string message, std::string hint) {
+  void complain(std::size_t line, extent within, extent at, diagnostic::severity how, std::string message,
+                std::string hint) {
     if (how == diagnostic::severity::error) ++errors_;
     diagnostic d;
     d.how = how;

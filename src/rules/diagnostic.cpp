@@ -21,9 +21,13 @@ constexpr bool between(char32_t c, char32_t low, char32_t high) noexcept { retur
 
 /// Columns of a terminal: combining marks take none, East Asian wide characters and emoji two.
 std::size_t columns_of(char32_t c) noexcept {
-  if (between(c, 0x300, 0x36f) || between(c, 0x200b, 0x200d) || between(c, 0xfe00, 0xfe0f) || between(c, 0x20d0, 0x20ff)) return 0;
-  const bool wide = between(c, 0x1100, 0x115f) || between(c, 0x2e80, 0x303e) || between(c, 0x3041, 0xa4cf) || between(c, 0xac00, 0xd7a3) || between(c, 0xf900, 0xfaff) ||
-                    between(c, 0xfe30, 0xfe6f) || between(c, 0xff00, 0xff60) || between(c, 0xffe0, 0xffe6) || between(c, 0x1f300, 0x1f64f) || between(c, 0x1f900, 0x1f9ff) || between(c, 0x20000, 0x3fffd);
+  if (between(c, 0x300, 0x36f) || between(c, 0x200b, 0x200d) || between(c, 0xfe00, 0xfe0f) ||
+      between(c, 0x20d0, 0x20ff))
+    return 0;
+  const bool wide = between(c, 0x1100, 0x115f) || between(c, 0x2e80, 0x303e) || between(c, 0x3041, 0xa4cf) ||
+                    between(c, 0xac00, 0xd7a3) || between(c, 0xf900, 0xfaff) || between(c, 0xfe30, 0xfe6f) ||
+                    between(c, 0xff00, 0xff60) || between(c, 0xffe0, 0xffe6) || between(c, 0x1f300, 0x1f64f) ||
+                    between(c, 0x1f900, 0x1f9ff) || between(c, 0x20000, 0x3fffd);
   return wide ? 2 : 1;
 }
 
@@ -37,16 +41,21 @@ glyph glyph_at(std::string_view line, std::size_t at) noexcept {
     g.columns = g.escaped ? 4 : 1;
     return g;
   }
-  const std::size_t size = first >= 0xf0 && first < 0xf5 ? 4 : first >= 0xe0 && first < 0xf0 ? 3 : first >= 0xc2 && first < 0xe0 ? 2 : 0;
+  const std::size_t size = first >= 0xf0 && first < 0xf5   ? 4
+                           : first >= 0xe0 && first < 0xf0 ? 3
+                           : first >= 0xc2 && first < 0xe0 ? 2
+                                                           : 0;
   char32_t c = size == 4 ? first & 0x07u : size == 3 ? first & 0x0fu : first & 0x1fu;
   bool whole = size != 0;
   for (std::size_t i = 1; i < size && whole; ++i) {
     whole = (octet(i) & 0xc0) == 0x80;
     c = c << 6 | (octet(i) & 0x3fu);
   }
-  whole = whole && !(size == 3 && (c < 0x800 || between(c, 0xd800, 0xdfff))) && !(size == 4 && (c < 0x10000 || c > 0x10ffff));
+  whole = whole && !(size == 3 && (c < 0x800 || between(c, 0xd800, 0xdfff))) &&
+          !(size == 4 && (c < 0x10000 || c > 0x10ffff));
   // Controls, line separators and what turns the direction of text round would make the line show something else.
-  const bool tricky = c < 0xa0 || between(c, 0x200e, 0x200f) || between(c, 0x2028, 0x202e) || between(c, 0x2066, 0x2069) || c == 0xfeff;
+  const bool tricky =
+      c < 0xa0 || between(c, 0x200e, 0x200f) || between(c, 0x2028, 0x202e) || between(c, 0x2066, 0x2069) || c == 0xfeff;
   g.octets = whole ? size : 1;
   g.raw = line.substr(at, g.octets);
   g.escaped = !whole || tricky;
@@ -110,9 +119,12 @@ std::string format(const diagnostic& d, bool colour) {
       const glyph g = glyph_at(d.line, i);
       if (column >= from) {
         append(shown, g);
-        if (i < caret) marks += g.raw == "\t" ? "\t" : std::string(g.columns, ' ');
-        else if (i < caret + d.length) marks.append(std::max<std::size_t>(g.columns, i == caret), i == caret ? '^' : '~');
-        if (i == caret && g.columns > 1) std::fill(marks.end() - static_cast<std::ptrdiff_t>(g.columns) + 1, marks.end(), '~');
+        if (i < caret)
+          marks += g.raw == "\t" ? "\t" : std::string(g.columns, ' ');
+        else if (i < caret + d.length)
+          marks.append(std::max<std::size_t>(g.columns, i == caret), i == caret ? '^' : '~');
+        if (i == caret && g.columns > 1)
+          std::fill(marks.end() - static_cast<std::ptrdiff_t>(g.columns) + 1, marks.end(), '~');
       }
       column += g.columns;
       i += g.octets;

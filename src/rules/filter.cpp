@@ -86,7 +86,8 @@ int compare_bits(std::string_view a, std::string_view b, unsigned bits) noexcept
   const int order = std::memcmp(a.data(), b.data(), whole);
   if (order != 0 || bits % 8 == 0) return order;
   const unsigned mask = 0xffu << (8 - bits % 8) & 0xffu;
-  return static_cast<int>(static_cast<unsigned char>(a[whole]) & mask) - static_cast<int>(static_cast<unsigned char>(b[whole]) & mask);
+  return static_cast<int>(static_cast<unsigned char>(a[whole]) & mask) -
+         static_cast<int>(static_cast<unsigned char>(b[whole]) & mask);
 }
 
 int compare(const operand& a, const operand& b) noexcept {
@@ -141,7 +142,8 @@ struct match_room {
 
 bool matches(const pcre2_code_8* code, std::string_view subject) {
   static thread_local match_room room;
-  return pcre2_match_8(code, reinterpret_cast<PCRE2_SPTR8>(subject.data()), subject.size(), 0, 0, room.data, room.context) >= 0;
+  return pcre2_match_8(code, reinterpret_cast<PCRE2_SPTR8>(subject.data()), subject.size(), 0, 0, room.data,
+                       room.context) >= 0;
 }
 
 /// Buffers for joined slices, for each value that a filter makes; they keep their room for the next unit.
@@ -186,7 +188,8 @@ class machine {
     switch (t.op) {
       case test_op::present: return present(p_.values[t.left]);
       case test_op::chance: {
-        const chance_key key{u_.conn->seed, u_.rule ^ t.salt, u_.conn->listener, u_.conn->id, index_of(u_.dir), u_.index};
+        const chance_key key{u_.conn->seed, u_.rule ^ t.salt, u_.conn->listener,
+                             u_.conn->id,   index_of(u_.dir), u_.index};
         return key.draw() < t.probability;
       }
       case test_op::field_number: {
@@ -216,7 +219,8 @@ class machine {
           const auto s = o.octets();
           return std::any_of(s.begin(), s.end(), [](char c) { return c != 0; });
         });
-      case test_op::matches: return each([&](const operand& o) { return matches(p_.regexes[t.index].get(), o.octets()); });
+      case test_op::matches:
+        return each([&](const operand& o) { return matches(p_.regexes[t.index].get(), o.octets()); });
       case test_op::member: return each([&](const operand& o) { return member(p_.sets[t.index], o); });
       default: break;
     }
@@ -238,7 +242,10 @@ class machine {
 
   static bool member(const std::vector<interval>& set, const operand& o) noexcept {
     const auto order = [&](const constant& c) {
-      return is_octets(o.type) ? compare_octets(o.octets(), c.octets) : o.number < c.number ? -1 : o.number > c.number ? 1 : 0;
+      return is_octets(o.type)     ? compare_octets(o.octets(), c.octets)
+             : o.number < c.number ? -1
+             : o.number > c.number ? 1
+                                   : 0;
     };
     auto above = std::partition_point(set.begin(), set.end(), [&](const interval& i) { return order(i.low) >= 0; });
     return above != set.begin() && order((--above)->high) <= 0;
@@ -354,7 +361,10 @@ class machine {
   static bool cut(const range& r, std::string_view s, std::string_view& part) noexcept {
     const auto size = static_cast<std::int64_t>(s.size());
     const std::int64_t first = r.first < 0 ? r.first + size : r.first;
-    const std::int64_t last = r.how == range::form::rest ? size - 1 : r.how == range::form::count ? first + r.second - 1 : r.second < 0 ? r.second + size : r.second;
+    const std::int64_t last = r.how == range::form::rest    ? size - 1
+                              : r.how == range::form::count ? first + r.second - 1
+                              : r.second < 0                ? r.second + size
+                                                            : r.second;
     if (first < 0 || last < first || last >= size) return false;
     part = s.substr(static_cast<std::size_t>(first), static_cast<std::size_t>(last - first + 1));
     return true;
@@ -386,7 +396,8 @@ class machine {
     for (const operand& a : left)
       for (const operand& b : right) {
         operand& o = out.add(v.type);
-        const bool made = is_octets(v.type) ? mask(a, b, scratch(number++), o) : calculate(v.op, a.number, b.number, o.number);
+        const bool made =
+            is_octets(v.type) ? mask(a, b, scratch(number++), o) : calculate(v.op, a.number, b.number, o.number);
         if (!made) out.drop_last();
       }
   }
@@ -446,7 +457,8 @@ regex_code compile_regex(std::string_view pattern, regex_flags flags, std::size_
   if (flags.extended) options |= PCRE2_EXTENDED;
   int error = 0;
   PCRE2_SIZE at = 0;
-  regex_code code{pcre2_compile_8(reinterpret_cast<PCRE2_SPTR8>(pattern.data()), pattern.size(), options, &error, &at, nullptr)};
+  regex_code code{
+      pcre2_compile_8(reinterpret_cast<PCRE2_SPTR8>(pattern.data()), pattern.size(), options, &error, &at, nullptr)};
   if (!code) {
     PCRE2_UCHAR8 message[160] = {};
     pcre2_get_error_message_8(error, message, sizeof message);

@@ -7,11 +7,15 @@ namespace midwire::rules::detail {
 
 namespace {
 
-constexpr bool is_space(char c) noexcept { return c == ' ' || c == '\t' || c == '\r' || c == '\n' || c == '\v' || c == '\f'; }
+constexpr bool is_space(char c) noexcept {
+  return c == ' ' || c == '\t' || c == '\r' || c == '\n' || c == '\v' || c == '\f';
+}
 constexpr bool is_word(char c) noexcept { return is_letter(c) || is_digit(c) || c == '.' || c == '-' || c == ':'; }
 
 /// Of this octet when it begins a UTF-8 sequence; 1 for all that does not.
-constexpr std::size_t sequence_size(unsigned char c) noexcept { return c >= 0xf0 ? 4 : c >= 0xe0 ? 3 : c >= 0xc2 ? 2 : 1; }
+constexpr std::size_t sequence_size(unsigned char c) noexcept {
+  return c >= 0xf0 ? 4 : c >= 0xe0 ? 3 : c >= 0xc2 ? 2 : 1;
+}
 
 void append_utf8(std::string& out, std::uint32_t c) {
   const auto put = [&](std::uint32_t octet) { out += static_cast<char>(octet); };
@@ -119,8 +123,10 @@ token lexer::next() {
 void lexer::unexpected() const {
   const std::size_t size = std::min(sequence_size(static_cast<unsigned char>(text_[at_])), end_ - at_);
   const auto what = text_.substr(at_, size);
-  if (what == "$" && peek(1) == '{') fail({at_, at_ + 2}, "'${field}' needs a selected packet", "write the value itself");
-  if (what == "^" && peek(1) == '^') fail({at_, at_ + 2}, "'^^' is not an operator here", "write (a and not b) or (b and not a)");
+  if (what == "$" && peek(1) == '{')
+    fail({at_, at_ + 2}, "'${field}' needs a selected packet", "write the value itself");
+  if (what == "^" && peek(1) == '^')
+    fail({at_, at_ + 2}, "'^^' is not an operator here", "write (a and not b) or (b and not a)");
   const bool quote = what == "“" || what == "”" || what == "„" || what == "‘" || what == "’" || what == "`";
   fail({at_, at_ + size}, "unexpected character " + quoted(what),
        quote ? "text stands between plain double quotes: \"text\"" : "");
@@ -149,7 +155,8 @@ void lexer::scan_string(std::size_t begin, bool raw) {
     }
     if (text_[at_] == '\\' && at_ + 1 < end_ && text_[at_ + 1] != '\n') ++at_;  // r"\"" holds a backslash and a quote
   }
-  fail({begin, end_of_line(begin)}, "text without its closing '\"'", "text ends in its line; \\n stands for a line feed");
+  fail({begin, end_of_line(begin)}, "text without its closing '\"'",
+       "text ends in its line; \\n stands for a line feed");
 }
 
 void lexer::scan_character() {
@@ -157,7 +164,8 @@ void lexer::scan_character() {
   if (peek() == '\\') ++at_;
   if (at_ < end_ && text_[at_] != '\n') ++at_;
   while (at_ < end_ && text_[at_] != '\'' && text_[at_] != '\n' && at_ - begin < 12) ++at_;
-  if (peek() != '\'') fail({begin, std::min(at_, end_)}, "character without its closing \"'\"", "text stands between double quotes");
+  if (peek() != '\'')
+    fail({begin, std::min(at_, end_)}, "character without its closing \"'\"", "text stands between double quotes");
   ++at_;
 }
 
@@ -226,7 +234,9 @@ std::string decode(std::string_view source, extent token_at, std::size_t watch, 
         ++i;
       } else if (c >= '0' && c <= '7') {
         const auto [value, n] = digits(3, 8);
-        if (value > 0xff) fail({begin, i}, "octal escape " + quoted(source.substr(begin, i - begin)) + " is over \\377", "\\xNN writes an octet in hex");
+        if (value > 0xff)
+          fail({begin, i}, "octal escape " + quoted(source.substr(begin, i - begin)) + " is over \\377",
+               "\\xNN writes an octet in hex");
         out += static_cast<char>(value);
       } else if (c == 'x') {
         ++i;
@@ -238,12 +248,14 @@ std::string decode(std::string_view source, extent token_at, std::size_t watch, 
         const std::size_t need = c == 'u' ? 4 : 8;
         const auto [value, n] = digits(need, 16);
         if (n != need || value > 0x10ffff || (value >= 0xd800 && value < 0xe000))
-          fail({begin, i}, "'\\" + std::string(1, c) + "' needs " + std::to_string(need) + " hex digits of a Unicode character");
+          fail({begin, i},
+               "'\\" + std::string(1, c) + "' needs " + std::to_string(need) + " hex digits of a Unicode character");
         append_utf8(out, value);
       } else {
         const std::size_t size = std::min(sequence_size(static_cast<unsigned char>(c)), end - i);
         const std::string escape{source.substr(begin, 1 + size)};
-        fail({begin, i + size}, "unknown escape " + quoted(escape), "write \"\\" + escape + "\", or raw text: r\"" + escape + "\"");
+        fail({begin, i + size}, "unknown escape " + quoted(escape),
+             "write \"\\" + escape + "\", or raw text: r\"" + escape + "\"");
       }
     }
     if (found && before <= watch && watch < out.size()) *found = begin;

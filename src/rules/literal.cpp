@@ -22,7 +22,8 @@ std::string shown(const literal& l) {
 
 /// A word where a value was wanted is often a misspelt field.
 std::string field_hint(const literal& l, std::string otherwise) {
-  if (l.how != literal::form::word || l.value.empty() || !is_letter(l.value[0]) || l.value.find('.') == l.value.npos) return otherwise;
+  if (l.how != literal::form::word || l.value.empty() || !is_letter(l.value[0]) || l.value.find('.') == l.value.npos)
+    return otherwise;
   const auto near = fields::nearest(l.value);
   return near.empty() ? otherwise : did_you_mean(near);
 }
@@ -53,18 +54,23 @@ constant number(const literal& l, const expected& want) {
   c.type = kind::number;
   if (l.how == literal::form::text) {
     const bool digits = !l.value.empty() && std::all_of(l.value.begin(), l.value.end(), is_digit);
-    fail(l.at, want.name + " is a number, and " + shown(l) + " is text", digits ? "write " + l.value + " without quotes" : "");
+    fail(l.at, want.name + " is a number, and " + shown(l) + " is text",
+         digits ? "write " + l.value + " without quotes" : "");
   }
   if (l.how == literal::form::character) {
     c.number = static_cast<unsigned char>(l.value[0]);
-  } else if (want.field == field_type::boolean && (l.value == "True" || l.value == "TRUE" || l.value == "False" || l.value == "FALSE")) {
+  } else if (want.field == field_type::boolean &&
+             (l.value == "True" || l.value == "TRUE" || l.value == "False" || l.value == "FALSE")) {
     c.number = l.value[0] == 'T';
   } else {
     std::string_view digits = l.value;
     int base = 10;
-    if (digits.size() > 1 && digits[0] == '0' && (digits[1] == 'x' || digits[1] == 'X')) base = 16;
-    else if (digits.size() > 1 && digits[0] == '0' && (digits[1] == 'b' || digits[1] == 'B')) base = 2;
-    else if (digits.size() > 1 && digits[0] == '0') base = 8;
+    if (digits.size() > 1 && digits[0] == '0' && (digits[1] == 'x' || digits[1] == 'X'))
+      base = 16;
+    else if (digits.size() > 1 && digits[0] == '0' && (digits[1] == 'b' || digits[1] == 'B'))
+      base = 2;
+    else if (digits.size() > 1 && digits[0] == '0')
+      base = 8;
     digits.remove_prefix(base == 16 || base == 2 ? 2 : base == 8 ? 1 : 0);
     std::uint64_t n = 0;
     const auto [stop, error] = std::from_chars(digits.data(), digits.data() + digits.size(), n, base);
@@ -72,7 +78,8 @@ constant number(const literal& l, const expected& want) {
       std::string hint = field_hint(l, "");
       if (base == 8 && std::all_of(digits.begin(), digits.end(), is_digit))
         hint = "a leading 0 makes it octal; write it without";
-      else if (hint.empty() && is_digit(l.value[0]) && (l.value.find('.') != l.value.npos || l.value.find('e') != l.value.npos))
+      else if (hint.empty() && is_digit(l.value[0]) &&
+               (l.value.find('.') != l.value.npos || l.value.find('e') != l.value.npos))
         hint = "write a whole number";
       else if (hint.empty() && is_letter(l.value[0]))
         hint = want.name.ends_with("port'") ? "names of ports are not looked up: write the number" : "write a number";
@@ -83,8 +90,7 @@ constant number(const literal& l, const expected& want) {
   }
   bounds b = bounds_of(want.field);
   if (want.signed_number) b = {std::numeric_limits<std::int64_t>::min(), std::numeric_limits<std::uint64_t>::max()};
-  if (c.number > b.high)
-    fail(l.at, shown(l) + " is too large for " + want.name, "at most " + decimal(b.high));
+  if (c.number > b.high) fail(l.at, shown(l) + " is too large for " + want.name, "at most " + decimal(b.high));
   if (c.number < b.low) fail(l.at, shown(l) + " is too small for " + want.name, "at least " + decimal(b.low));
   return c;
 }
@@ -107,15 +113,21 @@ constant address_of(const literal& l, const expected& want) {
   const auto slash = l.value.find('/');
   const std::string host = l.value.substr(0, slash);
   const auto parsed = address::parse_ip(host, 0);
-  const std::string form = four ? "four numbers of 0 to 255, with /bits for a network: 10.0.0.0/8" : "as in ::1, or 2001:db8::/32 for a network";
+  const std::string form = four ? "four numbers of 0 to 255, with /bits for a network: 10.0.0.0/8"
+                                : "as in ::1, or 2001:db8::/32 for a network";
   if (!parsed || l.negative || host.find('%') != host.npos) {
     const bool name = !host.empty() && is_letter(host[0]) && host.find(':') == host.npos;
-    fail(l.at, shown(l) + " is not " + what, field_hint(l, name ? "host names are not looked up, a filter never waits for DNS: write the address" : form));
+    fail(l.at, shown(l) + " is not " + what,
+         field_hint(l, name ? "host names are not looked up, a filter never waits for DNS: write the address" : form));
   }
   if (four != (parsed->family() == address::kind::ipv4)) {
     const bool mapped = host.find(':') != host.npos && !four;
-    if (mapped) fail(l.at, shown(l) + " never appears in " + want.name, "an IPv4 address is never shown mapped: compare an ip.* field with " + parsed->host());
-    fail(l.at, shown(l) + " is not " + what, four ? "IPv6 addresses are in ipv6.src, ipv6.dst and ipv6.addr" : "IPv4 addresses are in ip.src, ip.dst and ip.addr");
+    if (mapped)
+      fail(l.at, shown(l) + " never appears in " + want.name,
+           "an IPv4 address is never shown mapped: compare an ip.* field with " + parsed->host());
+    fail(l.at, shown(l) + " is not " + what,
+         four ? "IPv6 addresses are in ipv6.src, ipv6.dst and ipv6.addr"
+              : "IPv4 addresses are in ip.src, ip.dst and ip.addr");
   }
   if (four && host.find(':') != host.npos) fail(l.at, shown(l) + " is not " + what, "write it as " + parsed->host());
   constant c;
@@ -125,7 +137,8 @@ constant address_of(const literal& l, const expected& want) {
   if (slash != l.value.npos) {
     const char* const end = l.value.data() + l.value.size();
     const auto [stop, error] = std::from_chars(l.value.data() + slash + 1, end, bits);
-    if (error != std::errc{} || stop != end || bits > most) fail(l.at, shown(l) + " is not a network", "at most /" + std::to_string(most));
+    if (error != std::errc{} || stop != end || bits > most)
+      fail(l.at, shown(l) + " is not a network", "at most /" + std::to_string(most));
   }
   c.bits = static_cast<std::uint8_t>(bits);
   c.octets = parsed->octets();
@@ -136,22 +149,28 @@ constant octets(const literal& l, const expected& want) {
   constant c;
   c.type = kind::octets;
   if (l.how != literal::form::word) {
-    if (want.field == field_type::mac) fail(l.at, want.name + " is a MAC address, and " + shown(l) + " is text", "write it without quotes: 02:00:00:00:00:01");
+    if (want.field == field_type::mac)
+      fail(l.at, want.name + " is a MAC address, and " + shown(l) + " is text",
+           "write it without quotes: 02:00:00:00:00:01");
     c.octets = l.value;
-    if (c.octets.empty()) fail(l.at, "empty text: it is never equal and always contained", "write the octets to compare with");
+    if (c.octets.empty())
+      fail(l.at, "empty text: it is never equal and always contained", "write the octets to compare with");
     return c;
   }
   if (want.field == field_type::mac) {
     std::string digits = l.value;
     std::erase_if(digits, [](char d) { return d == ':' || d == '-' || d == '.'; });
-    const bool shape = parse_octets(l.value, c.octets) || (l.value.size() == 14 && l.value[4] == '.' && l.value[9] == '.' && parse_octets(digits, c.octets));
+    const bool shape = parse_octets(l.value, c.octets) || (l.value.size() == 14 && l.value[4] == '.' &&
+                                                           l.value[9] == '.' && parse_octets(digits, c.octets));
     if (!shape || c.octets.size() != 6 || l.negative)
       fail(l.at, shown(l) + " is not a MAC address", field_hint(l, "six octets: 02:00:00:00:00:01"));
     return c;
   }
   if (l.negative || !parse_octets(l.value, c.octets)) {
     const bool hex = l.value.size() > 4 && l.value.starts_with("0x");
-    fail(l.at, shown(l) + " are not octets", hex ? "0x stands before one octet only: write 78:78" : field_hint(l, "octets are hex with two digits each, 47:45:54, or text: \"GET\""));
+    fail(l.at, shown(l) + " are not octets",
+         hex ? "0x stands before one octet only: write 78:78"
+             : field_hint(l, "octets are hex with two digits each, 47:45:54, or text: \"GET\""));
   }
   return c;
 }
@@ -199,13 +218,20 @@ bool parse_span(std::string_view word, wide& nanoseconds) {
   if (digits == 0) return false;
   const std::string_view unit = word.substr(i);
   wide factor = 0;
-  if (unit.empty() || unit == "s") factor = 1'000'000'000;
-  else if (unit == "ns") factor = 1;
-  else if (unit == "us") factor = 1'000;
-  else if (unit == "ms") factor = 1'000'000;
-  else if (unit == "m") factor = 60'000'000'000;
-  else if (unit == "h") factor = 3'600'000'000'000;
-  else return false;
+  if (unit.empty() || unit == "s")
+    factor = 1'000'000'000;
+  else if (unit == "ns")
+    factor = 1;
+  else if (unit == "us")
+    factor = 1'000;
+  else if (unit == "ms")
+    factor = 1'000'000;
+  else if (unit == "m")
+    factor = 60'000'000'000;
+  else if (unit == "h")
+    factor = 3'600'000'000'000;
+  else
+    return false;
   nanoseconds = static_cast<wide>(whole) * factor + static_cast<wide>(fraction) * factor / 1'000'000'000;
   return nanoseconds <= std::numeric_limits<std::int64_t>::max();
 }
@@ -218,7 +244,8 @@ constant convert(const literal& l, const expected& want) {
     case kind::ip6: return address_of(l, want);
     case kind::octets: return octets(l, want);
     case kind::text: {
-      if (l.how == literal::form::word) fail(l.at, want.name + " is text, and " + shown(l) + " is not", "write \"" + l.value + "\"");
+      if (l.how == literal::form::word)
+        fail(l.at, want.name + " is text, and " + shown(l) + " is not", "write \"" + l.value + "\"");
       constant c;
       c.type = kind::text, c.octets = l.value;
       return c;

@@ -65,39 +65,47 @@ struct sse2 {
 }  // namespace
 
 // One text for both vector widths: target attributes do not reach templates, so the loop is a macro's body.
-#define MIDWIRE_FIND_LOOP(WIDTH, REG, ALL, LOAD, SAME, BOTH, EITHER, BITS)                                       \
-  const std::size_t length = s.needle_.size();                                                                   \
-  if (size < length) return none;                                                                                \
-  const std::size_t end = size - length + 1;                                                                     \
-  const std::uint8_t head = s.needle_.front(), tail = s.needle_.back();                                          \
-  const REG head_low = ALL(head), tail_low = ALL(tail);                                                          \
-  const REG head_high = ALL(fold ? upper(head) : head), tail_high = ALL(fold ? upper(tail) : tail);              \
-  /* Long needles in hostile text: so much comparing for nothing, then the automaton takes over. */              \
-  const std::size_t price = length / 16 + 1;                                                                     \
-  std::size_t spent = 0, i = from;                                                                               \
-  for (; i + (WIDTH) <= end; i += (WIDTH)) {                                                                     \
-    const REG front = LOAD(text + i), back = LOAD(text + i + length - 1);                                        \
-    REG heads = SAME(front, head_low), tails = SAME(back, tail_low);                                             \
-    if (fold) heads = EITHER(heads, SAME(front, head_high)), tails = EITHER(tails, SAME(back, tail_high));       \
-    for (std::uint32_t m = BITS(BOTH(heads, tails)); m != 0; m &= m - 1) {                                       \
-      const std::size_t at = i + static_cast<std::size_t>(std::countr_zero(m));                                  \
-      if (s.stands_at<fold>(text + at)) return at;                                                               \
-      spent += price;                                                                                            \
-    }                                                                                                            \
-    if (spent > 4096 + 2 * (i - from)) {                                                                         \
-      costly = true;                                                                                             \
-      return i + (WIDTH);                                                                                        \
-    }                                                                                                            \
-  }                                                                                                              \
-  for (; i < end; ++i)                                                                                           \
-    if (s.fold_[text[i]] == head && s.fold_[text[i + length - 1]] == tail) {                                     \
-      if (s.stands_at<fold>(text + i)) return i;                                                                 \
-      spent += price;                                                                                            \
-      if (spent > 4096 + 2 * (i - from)) {                                                                       \
-        costly = true;                                                                                           \
-        return i + 1;                                                                                            \
-      }                                                                                                          \
-    }                                                                                                            \
+#define MIDWIRE_FIND_LOOP(WIDTH, REG, ALL, LOAD, SAME, BOTH, EITHER, BITS)                                         \
+  const std::size_t length = s.needle_.size();                                                                     \
+  if (size < length) return none;                                                                                  \
+  const std::size_t end = size - length + 1;                                                                       \
+  const std::uint8_t head = s.needle_.front(), tail = s.needle_.back();                                            \
+  const REG head_low = ALL(head), tail_low = ALL(tail);                                                            \
+  const REG head_high = ALL(fold ? upper(head) : head), tail_high = ALL(fold ? upper(tail) : tail);                \
+  /* Long needles in hostile text: so much comparing for nothing, then the automaton takes over. */                \
+  const std::size_t price = length / 16 + 1;                                                                       \
+  std::size_t spent = 0, i = from;                                                                                 \
+  for (; i + 2 * (WIDTH) <= end; i += 2 * (WIDTH)) {                                                               \
+    const std::uint8_t *here = text + i, *behind = text + i + length - 1;                                          \
+    const REG front = LOAD(here), next_front = LOAD(here + (WIDTH));                                               \
+    const REG back = LOAD(behind), next_back = LOAD(behind + (WIDTH));                                             \
+    REG heads = SAME(front, head_low), next_heads = SAME(next_front, head_low);                                    \
+    REG tails = SAME(back, tail_low), next_tails = SAME(next_back, tail_low);                                      \
+    if (fold) {                                                                                                    \
+      heads = EITHER(heads, SAME(front, head_high)), next_heads = EITHER(next_heads, SAME(next_front, head_high)); \
+      tails = EITHER(tails, SAME(back, tail_high)), next_tails = EITHER(next_tails, SAME(next_back, tail_high));   \
+    }                                                                                                              \
+    const REG found = BOTH(heads, tails), next_found = BOTH(next_heads, next_tails);                               \
+    if (BITS(EITHER(found, next_found)) == 0) continue;                                                            \
+    for (std::uint64_t m = BITS(found) | std::uint64_t{BITS(next_found)} << (WIDTH); m != 0; m &= m - 1) {         \
+      const std::size_t at = i + static_cast<std::size_t>(std::countr_zero(m));                                    \
+      if (s.stands_at<fold>(text + at)) return at;                                                                 \
+      spent += price;                                                                                              \
+    }                                                                                                              \
+    if (spent > 4096 + 2 * (i - from)) {                                                                           \
+      costly = true;                                                                                               \
+      return i + 2 * (WIDTH);                                                                                      \
+    }                                                                                                              \
+  }                                                                                                                \
+  for (; i < end; ++i)                                                                                             \
+    if (s.fold_[text[i]] == head && s.fold_[text[i + length - 1]] == tail) {                                       \
+      if (s.stands_at<fold>(text + i)) return i;                                                                   \
+      spent += price;                                                                                              \
+      if (spent > 4096 + 2 * (i - from)) {                                                                         \
+        costly = true;                                                                                             \
+        return i + 1;                                                                                              \
+      }                                                                                                            \
+    }                                                                                                              \
   return none;
 
 #define MIDWIRE_AVX2_ALL(c) _mm256_set1_epi8(static_cast<char>(c))
@@ -105,15 +113,15 @@ struct sse2 {
 #define MIDWIRE_AVX2_BITS(a) static_cast<std::uint32_t>(_mm256_movemask_epi8(a))
 
 __attribute__((target("avx2"))) std::size_t literal_search::find_avx2(const literal_search& s, const std::uint8_t* text,
-                                                                     std::size_t from, std::size_t size,
-                                                                     bool& costly) noexcept {
+                                                                      std::size_t from, std::size_t size,
+                                                                      bool& costly) noexcept {
   constexpr bool fold = false;
   MIDWIRE_FIND_LOOP(32, __m256i, MIDWIRE_AVX2_ALL, MIDWIRE_AVX2_LOAD, _mm256_cmpeq_epi8, _mm256_and_si256,
                     _mm256_or_si256, MIDWIRE_AVX2_BITS)
 }
 __attribute__((target("avx2"))) std::size_t literal_search::find_avx2_fold(const literal_search& s,
-                                                                          const std::uint8_t* text, std::size_t from,
-                                                                          std::size_t size, bool& costly) noexcept {
+                                                                           const std::uint8_t* text, std::size_t from,
+                                                                           std::size_t size, bool& costly) noexcept {
   constexpr bool fold = true;
   MIDWIRE_FIND_LOOP(32, __m256i, MIDWIRE_AVX2_ALL, MIDWIRE_AVX2_LOAD, _mm256_cmpeq_epi8, _mm256_and_si256,
                     _mm256_or_si256, MIDWIRE_AVX2_BITS)

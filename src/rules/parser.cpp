@@ -1,18 +1,20 @@
 #include "rules/parser.hpp"
 
 #include <algorithm>
-#include <array>
 #include <charconv>
 #include <iterator>
 #include <utility>
+
+#include "fields/distance.hpp"
 
 namespace midwire::rules::detail {
 
 namespace {
 
 constexpr std::string_view filter_words[] = {
-    "and", "or", "not", "any", "all", "in", "eq", "ne", "lt", "le", "gt", "ge", "any_eq", "all_eq", "any_ne", "all_ne",
-    "contains", "matches", "bitwise_and", "xor", "True", "TRUE", "False", "FALSE", "true", "false"};
+    "and",         "or",  "not",  "any",    "all",    "in",     "eq",     "ne",       "lt",
+    "le",          "gt",  "ge",   "any_eq", "all_eq", "any_ne", "all_ne", "contains", "matches",
+    "bitwise_and", "xor", "True", "TRUE",   "False",  "FALSE",  "true",   "false"};
 constexpr std::string_view functions[] = {"len", "upper", "lower", "count", "string", "max", "min", "abs", "chance"};
 
 struct spelling {
@@ -20,13 +22,18 @@ struct spelling {
   token_kind sign;
   relation rel;
 };
-constexpr spelling relations[] = {
-    {"eq", token_kind::equal, relation::equal},          {"any_eq", token_kind::equal, relation::equal},
-    {"ne", token_kind::not_equal, relation::not_equal},  {"all_ne", token_kind::not_equal, relation::not_equal},
-    {"all_eq", token_kind::all_equal, relation::all_equal}, {"any_ne", token_kind::any_not_equal, relation::any_not_equal},
-    {"lt", token_kind::less, relation::less},            {"le", token_kind::less_equal, relation::less_equal},
-    {"gt", token_kind::greater, relation::greater},      {"ge", token_kind::greater_equal, relation::greater_equal},
-    {"matches", token_kind::tilde, relation::matches},   {"contains", token_kind::end, relation::contains}};
+constexpr spelling relations[] = {{"eq", token_kind::equal, relation::equal},
+                                  {"any_eq", token_kind::equal, relation::equal},
+                                  {"ne", token_kind::not_equal, relation::not_equal},
+                                  {"all_ne", token_kind::not_equal, relation::not_equal},
+                                  {"all_eq", token_kind::all_equal, relation::all_equal},
+                                  {"any_ne", token_kind::any_not_equal, relation::any_not_equal},
+                                  {"lt", token_kind::less, relation::less},
+                                  {"le", token_kind::less_equal, relation::less_equal},
+                                  {"gt", token_kind::greater, relation::greater},
+                                  {"ge", token_kind::greater_equal, relation::greater_equal},
+                                  {"matches", token_kind::tilde, relation::matches},
+                                  {"contains", token_kind::end, relation::contains}};
 
 template <class List>
 bool is_one_of(std::string_view w, const List& list) noexcept {
@@ -49,7 +56,8 @@ std::string lower_case(std::string_view w) {
   if (t.kind == token_kind::right_paren) fail(t.at, "')' without its '('");
   if (t.kind == token_kind::assign) fail(t.at, "'=' is not a test", "write '==' to compare");
   if (t.kind == token_kind::word) {
-    const auto near = nearest_word(at.text(), {"and", "or", "in", "contains", "matches", "eq", "ne", "lt", "le", "gt", "ge", "do"});
+    const auto near =
+        nearest_word(at.text(), {"and", "or", "in", "contains", "matches", "eq", "ne", "lt", "le", "gt", "ge", "do"});
     if (!near.empty()) hint = did_you_mean(near);
     if (at.text() == "xor") hint = "write (a and not b) or (b and not a)";
   }
@@ -123,8 +131,10 @@ class filter_parser {
     }
     at_.advance();
     using enum token_kind;
-    for (const token_kind k : {plus, minus, star, slash, percent, ampersand, equal, not_equal, all_equal, any_not_equal, less, less_equal, greater, greater_equal, tilde})
-      if (at_.is(k)) fail(at_.now().at, "unexpected " + at_.shown() + " behind ')'", "( ) groups tests; { } groups arithmetic");
+    for (const token_kind k : {plus, minus, star, slash, percent, ampersand, equal, not_equal, all_equal, any_not_equal,
+                               less, less_equal, greater, greater_equal, tilde})
+      if (at_.is(k))
+        fail(at_.now().at, "unexpected " + at_.shown() + " behind ')'", "( ) groups tests; { } groups arithmetic");
     return inner;
   }
 
@@ -176,7 +186,9 @@ class filter_parser {
 
   void membership(test_node& node) {
     const bool negated = at_.take_word("not");
-    if (!at_.is_word("in")) fail(at_.now().at, "expected 'in' behind 'not', not " + at_.shown(), "'not' stands before the test: not tcp.port == 80");
+    if (!at_.is_word("in"))
+      fail(at_.now().at, "expected 'in' behind 'not', not " + at_.shown(),
+           "'not' stands before the test: not tcp.port == 80");
     node.rel_at = at_.now().at;
     at_.advance();
     auto member = std::make_unique<test_node>();
@@ -187,7 +199,8 @@ class filter_parser {
       for (set_item& i : m.items) i.low.at = at_.now().at;
       at_.advance();
     } else {
-      if (!at_.is(token_kind::left_brace)) fail(at_.now().at, "expected a set behind 'in', not " + at_.shown(), "write it in braces: in {80, 443}");
+      if (!at_.is(token_kind::left_brace))
+        fail(at_.now().at, "expected a set behind 'in', not " + at_.shown(), "write it in braces: in {80, 443}");
       m.items = parse_set(at_);
     }
     if (!negated) return;
@@ -203,8 +216,10 @@ class filter_parser {
     if (!at_.take(token_kind::left_paren)) fail(at_.now().at, "expected '(' behind 'chance', not " + at_.shown(), form);
     const std::string number{at_.text()};
     double percent = 0;
-    const auto [stop, error] = std::from_chars(number.data(), number.data() + number.size(), percent, std::chars_format::fixed);
-    if (!at_.is(token_kind::word) || error != std::errc{} || stop != number.data() + number.size() || percent < 0 || percent > 100)
+    const auto [stop, error] =
+        std::from_chars(number.data(), number.data() + number.size(), percent, std::chars_format::fixed);
+    if (!at_.is(token_kind::word) || error != std::errc{} || stop != number.data() + number.size() || percent < 0 ||
+        percent > 100)
       fail(at_.now().at, "expected a share of 0 to 100, not " + at_.shown(), form);
     at_.advance();
     if (!at_.take(token_kind::percent)) fail(at_.now().at, "expected '%' behind the number, not " + at_.shown(), form);
@@ -230,7 +245,8 @@ class filter_parser {
     };
     operand_ptr node = next(left);
     for (int terms = 1; here(); ++terms) {
-      if (terms >= max_arithmetic_depth) fail(at_.now().at, "more than " + std::to_string(max_arithmetic_depth) + " terms");
+      if (terms >= max_arithmetic_depth)
+        fail(at_.now().at, "more than " + std::to_string(max_arithmetic_depth) + " terms");
       auto sum = std::make_unique<operand_node>();
       sum->how = operand_node::form::arithmetic;
       sum->sign = at_.is(token_kind::word) ? token_kind::ampersand : at_.now().kind;
@@ -274,7 +290,8 @@ class filter_parser {
       node = binary(left, 0);
       if (!at_.take(token_kind::right_brace)) {
         if (ends_filter()) fail(open, "'{' without its '}'");
-        fail(at_.now().at, "expected '}', not " + at_.shown(), at_.is(token_kind::comma) ? "a set stands behind 'in'" : "");
+        fail(at_.now().at, "expected '}', not " + at_.shown(),
+             at_.is(token_kind::comma) ? "a set stands behind 'in'" : "");
       }
       node->at = {begin, at_.last_end()};
       return node;
@@ -284,8 +301,10 @@ class filter_parser {
     if (word.empty() && !at_.is(token_kind::text) && !at_.is(token_kind::character)) expected_value(left);
     if (ends_filter()) expected_value(left);
     if (!word.empty() && at_.let_here() == nullptr) {
-      if (is_one_of(word, filter_words) && !word.starts_with("True") && !word.starts_with("TRUE") && !word.starts_with("F")) {
-        if (word == "true" || word == "false") fail(place, quoted(word) + " is not a truth value", "write True or False");
+      if (is_one_of(word, filter_words) && !word.starts_with("True") && !word.starts_with("TRUE") &&
+          !word.starts_with("F")) {
+        if (word == "true" || word == "false")
+          fail(place, quoted(word) + " is not a truth value", "write True or False");
         expected_value(left);
       }
       if (const auto* f = fields::find(word); f && !is_protocol_word(*f, left)) return field(*f);
@@ -302,7 +321,8 @@ class filter_parser {
 
   /// `tcp.port == http`: behind a relation a protocol that only packets have is meant as a value, and refused as one.
   static bool is_protocol_word(const fields::field_info& f, bool left) noexcept {
-    return !left && f.levels == fields::level::packet && f.type == fields::field_type::none && f.name.find('.') == f.name.npos;
+    return !left && f.levels == fields::level::packet && f.type == fields::field_type::none &&
+           f.name.find('.') == f.name.npos;
   }
 
   bool followed_by_paren() const noexcept {
@@ -320,7 +340,8 @@ class filter_parser {
     const std::string low = lower_case(word);
     if (is_one_of(low, filter_words) || fields::find(low) || is_function(low))
       fail(place, "unknown field " + quoted(word), did_you_mean(low));
-    if (const auto near = fields::nearest(word); !near.empty()) fail(place, "unknown field " + quoted(word), did_you_mean(near));
+    if (const auto near = fields::nearest(word); !near.empty())
+      fail(place, "unknown field " + quoted(word), did_you_mean(near));
     fail(place, "unknown field " + quoted(word), "'midwire rules fields' lists them");
   }
 
@@ -340,7 +361,8 @@ class filter_parser {
         const auto w = at_.text();
         const auto [stop, error] = std::from_chars(w.data(), w.data() + w.size(), layer);
         if (!at_.is(token_kind::word) || error != std::errc{} || stop != w.data() + w.size() || layer < 1)
-          fail({begin, at_.now().at.end}, "expected the number of a layer behind '#', not " + at_.shown(), "layers count from 1, outermost first: ip.src#1");
+          fail({begin, at_.now().at.end}, "expected the number of a layer behind '#', not " + at_.shown(),
+               "layers count from 1, outermost first: ip.src#1");
         node->outer_layer = layer == 1;
       }
       at_.advance();
@@ -372,7 +394,8 @@ class filter_parser {
     at_.advance();
     const extent open = at_.now().at;
     at_.advance();
-    if (at_.is(token_kind::right_paren)) fail({node->at.begin, at_.now().at.end}, quoted(name) + " needs a field between its parentheses");
+    if (at_.is(token_kind::right_paren))
+      fail({node->at.begin, at_.now().at.end}, quoted(name) + " needs a field between its parentheses");
     do {
       if (node->arguments.size() >= 16) fail(at_.now().at, "more than 16 values in one function");
       behind_ = node->arguments.empty() ? "(" : ",";
@@ -445,7 +468,8 @@ class filter_parser {
         }
       }
       if (r.how == range::form::count && r.second < 1) bad(from, "a slice of no octets");
-      if (r.how == range::form::through && (r.first < 0) == (r.second < 0) && r.second < r.first) bad(from, "a slice that ends before it begins");
+      if (r.how == range::form::through && (r.first < 0) == (r.second < 0) && r.second < r.first)
+        bad(from, "a slice that ends before it begins");
       out.push_back(r);
       space();
       if (s[i] == ']') return out;
@@ -461,9 +485,7 @@ class filter_parser {
 
 }  // namespace
 
-std::string cursor::shown() const {
-  return is(token_kind::end) ? "the end of the rule" : quoted(text());
-}
+std::string cursor::shown() const { return is(token_kind::end) ? "the end of the rule" : quoted(text()); }
 
 void cursor::advance() {
   if (now_.kind == token_kind::end) return;
@@ -530,7 +552,8 @@ std::vector<set_item> parse_set(cursor& at) {
   const extent open = at.now().at;
   std::vector<set_item> items;
   at.advance();
-  if (at.is(token_kind::right_brace)) fail({open.begin, at.now().at.end}, "an empty set", "write the values between the braces: {80, 443}");
+  if (at.is(token_kind::right_brace))
+    fail({open.begin, at.now().at.end}, "an empty set", "write the values between the braces: {80, 443}");
   const auto item = [&](literal& out) {
     const std::size_t begin = at.now().at.begin;
     const bool negative = at.take(token_kind::minus);
@@ -561,24 +584,11 @@ bool is_filter_word(std::string_view w) noexcept { return is_one_of(w, filter_wo
 bool is_function(std::string_view w) noexcept { return is_one_of(w, functions); }
 
 std::string_view nearest_word(std::string_view wrong, std::initializer_list<std::string_view> words) noexcept {
-  constexpr std::size_t longest = 24;
-  if (wrong.size() < 2 || wrong.size() > longest) return {};
+  if (wrong.size() < 2 || wrong.size() > fields::max_compared) return {};
   std::size_t best = std::clamp<std::size_t>(wrong.size() / 3, 1, 3) + 1;
   std::string_view found;
-  for (const std::string_view word : words) {
-    if (word.size() > longest) continue;
-    std::array<std::size_t, longest + 1> row{};
-    for (std::size_t j = 0; j <= word.size(); ++j) row[j] = j;
-    for (std::size_t i = 1; i <= wrong.size(); ++i) {
-      std::size_t corner = std::exchange(row[0], i);
-      for (std::size_t j = 1; j <= word.size(); ++j) {
-        const std::size_t changed = corner + ((wrong[i - 1] | 0x20) == (word[j - 1] | 0x20) ? 0 : 1);
-        corner = row[j];
-        row[j] = std::min({row[j] + 1, row[j - 1] + 1, changed});
-      }
-    }
-    if (row[word.size()] < best) best = row[word.size()], found = word;
-  }
+  for (const std::string_view word : words)
+    if (const std::size_t d = fields::distance(wrong, word); d < best) best = d, found = word;
   return found;
 }
 

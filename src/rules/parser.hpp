@@ -17,7 +17,9 @@ inline constexpr int max_arithmetic_depth = 24;
 class cursor {
  public:
   /// \throws failure_at, as all members that move
-  cursor(std::string_view source, extent where, const let_table& lets) : lexer_{source, where}, lets_{&lets} { now_ = lexer_.next(); }
+  cursor(std::string_view source, extent where, const let_table& lets) : lexer_{source, where}, lets_{&lets} {
+    now_ = lexer_.next();
+  }
 
   const token& now() const noexcept { return now_; }
   bool is(token_kind k) const noexcept { return now_.kind == k; }

@@ -44,7 +44,26 @@ struct free_code {
 };
 using regex_code = std::unique_ptr<pcre2_real_code_8, free_code>;
 
-enum class value_op : std::uint8_t { field, constant, slice, len, upper, lower, count, string, max, min, abs, negate, add, subtract, multiply, divide, modulo, mask };
+enum class value_op : std::uint8_t {
+  field,
+  constant,
+  slice,
+  len,
+  upper,
+  lower,
+  count,
+  string,
+  max,
+  min,
+  abs,
+  negate,
+  add,
+  subtract,
+  multiply,
+  divide,
+  modulo,
+  mask
+};
 
 /// A value's instruction; indices are into the program's lists.
 struct value_code {
@@ -58,17 +77,30 @@ struct value_code {
   std::vector<range> ranges;
 };
 
-enum class test_op : std::uint8_t { all_of, any_of, negation, present, exists, not_zero, relation, field_number, contains, matches, member, chance };
+enum class test_op : std::uint8_t {
+  all_of,
+  any_of,
+  negation,
+  present,
+  exists,
+  not_zero,
+  relation,
+  field_number,
+  contains,
+  matches,
+  member,
+  chance
+};
 
 struct test_code {
   test_op op = test_op::present;
-  bool all = false;            ///< every pair, not any
+  bool all = false;  ///< every pair, not any
   bool needs_connection = false, needs_unit = false;
   relation rel = relation::equal;
   std::uint32_t left = 0, right = 0;  ///< values; of field_number and contains `right` may be a constant
-  std::uint32_t index = 0;     ///< of the regex or the set
+  std::uint32_t index = 0;            ///< of the regex or the set
   double probability = 1;
-  std::uint64_t salt = 0;      ///< sets a filter's draws apart from an action's and from each other
+  std::uint64_t salt = 0;  ///< sets a filter's draws apart from an action's and from each other
   std::vector<std::uint32_t> tests;
 };
 

@@ -11,8 +11,7 @@ namespace {
 
 // The first try at a start is short, so that what each octet can cost is bounded without a clock; a start that needs
 // more is tried again with more as long as there is effort left.
-constexpr std::uint32_t first_limit_jit = 128, first_limit_interpreted = 8192, limit_growth = 4,
-                        last_limit = 4'000'000;
+constexpr std::uint32_t first_limit_jit = 128, first_limit_interpreted = 8192, limit_growth = 4, last_limit = 4'000'000;
 constexpr std::uint32_t heap_limit_kib = 16 * 1024;
 constexpr std::size_t smallest_jit_stack = 32 * 1024, largest_jit_stack = 1024 * 1024;
 
@@ -164,9 +163,9 @@ regex::outcome regex::give_up_or_try(byte_view text, place where, ending how, st
   std::size_t step = 1;
   const auto charge = [&](std::uint32_t limit) {
     const std::uint64_t price = price_of(limit, text.size() - where.from);
-    const bool enough = price <= effort;
-    effort -= std::min(effort, price);
-    return enough;
+    if (price > effort) return false;
+    effort -= price;
+    return true;
   };
   while (where.from <= last) {
     const std::size_t to = last - where.from < step ? last : where.from + step - 1;
@@ -177,6 +176,7 @@ regex::outcome regex::give_up_or_try(byte_view text, place where, ending how, st
     } else if (got.how != outcome::kind::gave_up) {
       return got;
     } else if (!charge(impl_->first_limit)) {
+      effort = 0;
       return {outcome::kind::gave_up, where.from, where.from};
     } else if (to > where.from) {
       step = (to - where.from + 1) / 2;

@@ -50,7 +50,7 @@ class regex {
   struct place {
     std::size_t from = 0;
     std::size_t last = ~std::size_t{0};  ///< no match that begins behind it
-    bool fresh = true;                   ///< the search begins here (`\G`), it does not go on behind a start that was ruled out
+    bool fresh = true;  ///< the search begins here (`\G`), it does not go on behind a start that was ruled out
   };
   /// The first match that begins at or behind `where.from`. `effort` is what it may cost beyond plain scanning, and is
   /// charged; 0 left: the start is given up at once.

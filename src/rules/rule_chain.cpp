@@ -28,8 +28,12 @@ rule_chain::rule_chain(rule_program_ptr program, const fields::connection_facts&
 
 chance_key rule_chain::key_of(const link& l) const {
   const bool per_unit = l.what->chance_per_unit;
-  return {.seed = facts_.seed, .rule = program_->entries[l.rule].hash, .listener = facts_.listener,
-          .connection = facts_.id, .direction = per_unit ? index_of(direction_) : 0, .unit = 0};
+  return {.seed = facts_.seed,
+          .rule = program_->entries[l.rule].hash,
+          .listener = facts_.listener,
+          .connection = facts_.id,
+          .direction = per_unit ? index_of(direction_) : 0,
+          .unit = 0};
 }
 
 bool rule_chain::chosen(const link& l, std::uint64_t unit) const {
@@ -180,7 +184,6 @@ void rule_chain::complete(chunk octets, passing& io, const pass_terms& t, outcom
 }
 
 void rule_chain::pass(passing& io, const pass_terms& t, outcome& o) {
-  early_upstream_ = 0;
   for (std::size_t i = 0; i < links_.size(); ++i) {
     unit_mark* u = t.fresh;
     const bool gone = u && (u->stopped_at != unit_mark::nowhere || u->dropped_at != unit_mark::nowhere);
@@ -195,8 +198,13 @@ void rule_chain::ask(std::size_t i, const passing& io, unit_mark& u) {
 }
 
 fields::stream_unit rule_chain::unit_at(std::size_t i, const passing& io, const unit_mark& u) {
-  return {.conn = &facts_, .dir = direction_, .payload = octets_of(i, io, u), .index = u.index, .before = before_,
-          .age = now_ - opened_, .rule = program_->entries[links_[i].rule].hash};
+  return {.conn = &facts_,
+          .dir = direction_,
+          .payload = octets_of(i, io, u),
+          .index = u.index,
+          .before = before_,
+          .age = now_ - opened_,
+          .rule = program_->entries[links_[i].rule].hash};
 }
 
 /// The unit as it is at this action: what has come to it, and behind that what earlier actions still hold.
@@ -254,10 +262,7 @@ void rule_chain::run_replacer(std::size_t i, passing& io, const pass_terms& t, o
   const auto& is = r.count();
   count_edit(i, is.replaced - was.replaced);
   o.limit_hits += is.limit_hits - was.limit_hits;
-  // An octet that several actions gave up at once counts once.
-  const std::uint64_t held = is.early_held - was.early_held, fresh = is.early_fresh - was.early_fresh;
-  o.early += held + fresh - std::min(fresh, early_upstream_);
-  early_upstream_ += held + fresh - std::min(fresh, early_upstream_);
+  o.early += is.early - was.early;
 }
 
 void rule_chain::edited(std::uint64_t offset, byte_view before, byte_view after) {
@@ -342,7 +347,8 @@ void rule_chain::run_truncate(std::size_t i, passing& io, outcome& o) {
       if (left < s.size && l.may_act_in(*s.unit) && chosen(l, s.unit->index)) {
         const std::size_t from = at + static_cast<std::size_t>(left);
         watched_ = i;
-        if (wants_edits_) edited(l.shown + left, io.octets.bytes().subspan(from, s.size - static_cast<std::size_t>(left)), {});
+        if (wants_edits_)
+          edited(l.shown + left, io.octets.bytes().subspan(from, s.size - static_cast<std::size_t>(left)), {});
         if (l.used++ == 0) count_edit(i);
         if (!gone.empty() && gone.back().second == from)
           gone.back().second = at + s.size;

@@ -22,10 +22,10 @@ namespace midwire::rules {
 class rule_chain : private edit_watch {
  public:
   struct outcome {
-    chunk out;      ///< goes on
-    chunk kept;     ///< to be shown again in front of what comes
+    chunk out;        ///< goes on
+    chunk kept;       ///< to be shown again in front of what comes
     duration left{};  ///< until the oldest of it is over age; zero: never
-    chunk dropped;  ///< a whole unit that a rule dropped, when nothing else came out of it
+    chunk dropped;    ///< a whole unit that a rule dropped, when nothing else came out of it
     enum class end : std::uint8_t { none, close, reset } then = end::none;
     std::uint64_t octets_dropped = 0, limit_hits = 0, early = 0;
   };
@@ -50,8 +50,8 @@ class rule_chain : private edit_watch {
  private:
   static constexpr std::size_t no_rule = stream_replacer::terms::no_rule;
   struct link {
-    std::size_t rule = 0;          ///< in the present set
-    std::size_t action = 0;        ///< in its rule
+    std::size_t rule = 0;    ///< in the present set
+    std::size_t action = 0;  ///< in its rule
     const rules::action* what = nullptr;
     std::size_t varies = no_rule;  ///< which of a unit's `acts` is the rule's
     std::uint64_t since = 0;       ///< the first unit that counts for the rule
@@ -108,7 +108,6 @@ class rule_chain : private edit_watch {
   std::vector<bool> last_acts_;  // of the unit that came last
   std::vector<std::uint64_t> edits_;
   std::vector<std::pair<std::string, std::uint64_t>> retired_edits_;
-  std::uint64_t early_upstream_ = 0;
   std::size_t watched_ = 0;
   bool wants_edits_ = false;
   std::string joined_;

@@ -11,13 +11,15 @@
 namespace midwire::rules {
 
 std::string_view name_of(action_kind k) noexcept {
-  static constexpr std::string_view names[] = {"replace", "insert", "truncate", "drop", "close", "reset", "log", "dump", "stop"};
+  static constexpr std::string_view names[] = {"replace", "insert", "truncate", "drop", "close",
+                                               "reset",   "log",    "dump",     "stop"};
   return names[static_cast<std::size_t>(k)];
 }
 
 bool rule_set::uses_chance() const noexcept {
   return std::any_of(rules.begin(), rules.end(), [](const rule& r) {
-    return r.when.uses_chance() || std::any_of(r.actions.begin(), r.actions.end(), [](const action& a) { return a.chance < 1; });
+    return r.when.uses_chance() ||
+           std::any_of(r.actions.begin(), r.actions.end(), [](const action& a) { return a.chance < 1; });
   });
 }
 
@@ -25,12 +27,14 @@ namespace detail {
 
 namespace {
 
-constexpr std::string_view actions_now[] = {"replace", "insert", "delete", "truncate", "drop", "close", "reset", "log", "dump", "stop"};
-constexpr std::string_view actions_later[] = {"set",    "map",    "delay",   "rate",  "duplicate", "reorder",  "corrupt", "mutate", "slice", "limit", "timeout",
-                                              "slow-close", "stall", "inject", "reply", "redirect", "mirror", "tag", "note", "write", "hold", "call"};
+constexpr std::string_view actions_now[] = {"replace", "insert", "delete", "truncate", "drop",
+                                            "close",   "reset",  "log",    "dump",     "stop"};
+constexpr std::string_view actions_later[] = {
+    "set",        "map",   "delay",  "rate",  "duplicate", "reorder", "corrupt", "mutate", "slice", "limit", "timeout",
+    "slow-close", "stall", "inject", "reply", "redirect",  "mirror",  "tag",     "note",   "write", "hold",  "call"};
 constexpr std::string_view actions_of_packets[] = {"push", "pop", "fragment", "pad", "shift", "fix"};
-constexpr std::string_view rule_words[] = {"let",  "when",  "do",    "with", "at",  "before",     "after", "start",
-                                           "end",  "times", "chance", "per", "unit", "connection", "during", "framing"};
+constexpr std::string_view rule_words[] = {"let", "when",  "do",     "with", "at",   "before",     "after",  "start",
+                                           "end", "times", "chance", "per",  "unit", "connection", "during", "framing"};
 
 template <class List>
 bool is_one_of(std::string_view w, const List& list) noexcept {
@@ -40,8 +44,8 @@ bool is_one_of(std::string_view w, const List& list) noexcept {
 /// A value as written, before it is known whether groups have a meaning in it.
 struct raw_value {
   std::string octets;
-  bool text = false;   ///< `$` may have a meaning
-  bool placed = false; ///< `at` is the text's own token, so a caret can point into it
+  bool text = false;    ///< `$` may have a meaning
+  bool placed = false;  ///< `at` is the text's own token, so a caret can point into it
   extent at;
 };
 
@@ -54,7 +58,8 @@ bool takes_nothing(std::string_view p, bool extended) {
     const char c = p[i];
     if (c == '^' || c == '$' || c == '|' || (extended && (c == ' ' || c == '\t'))) {
       ++i;
-    } else if (c == '\\' && i + 1 < p.size() && (std::string_view{"bBAzZGK"}.find(p[i + 1]) != std::string_view::npos || looking > 0)) {
+    } else if (c == '\\' && i + 1 < p.size() &&
+               (std::string_view{"bBAzZGK"}.find(p[i + 1]) != std::string_view::npos || looking > 0)) {
       i += 2;
     } else if (c == '(') {
       const auto rest = p.substr(i);
@@ -111,7 +116,9 @@ class rule_parser {
 
  private:
   void check_do() const {
-    if (at_.is(token_kind::end)) fail(at_.now().at, "expected 'do' and an action behind the filter", "a rule is [NAME:] [when FILTER] do ACTION, …");
+    if (at_.is(token_kind::end))
+      fail(at_.now().at, "expected 'do' and an action behind the filter",
+           "a rule is [NAME:] [when FILTER] do ACTION, …");
     if (at_.is(token_kind::word) && (is_one_of(at_.text(), actions_now) || is_one_of(at_.text(), actions_later)))
       fail(at_.now().at, "expected 'do' before " + at_.shown(), "a rule is [NAME:] [when FILTER] do ACTION, …");
     check_filter_end(at_);
@@ -121,9 +128,12 @@ class rule_parser {
     const token& t = at_.now();
     const std::string word{at_.text()};
     std::string hint = "a rule is [NAME:] [when FILTER] do ACTION, …";
-    if (is_one_of(word, actions_now)) hint = "write 'do " + word + " …'";
-    else if (fields::find(word)) hint = "a filter begins with 'when'";
-    else if (const auto near = nearest_word(word, {"when", "do", "let"}); !near.empty()) hint = did_you_mean(near);
+    if (is_one_of(word, actions_now))
+      hint = "write 'do " + word + " …'";
+    else if (fields::find(word))
+      hint = "a filter begins with 'when'";
+    else if (const auto near = nearest_word(word, {"when", "do", "let"}); !near.empty())
+      hint = did_you_mean(near);
     fail(t.at, "expected 'when' or 'do', not " + at_.shown(), std::move(hint));
   }
 
@@ -131,8 +141,10 @@ class rule_parser {
     std::string hint = "actions are separated by commas";
     if (at_.is(token_kind::word)) {
       const auto near = nearest_word(at_.text(), {"times", "chance", "with", "in", "at", "before", "after", "per"});
-      if (at_.is_word("framing")) hint = "framings are not available yet";
-      else if (!near.empty()) hint = did_you_mean(near);
+      if (at_.is_word("framing"))
+        hint = "framings are not available yet";
+      else if (!near.empty())
+        hint = did_you_mean(near);
     }
     fail(at_.now().at, "unexpected " + at_.shown() + " behind '" + a.word + "'", std::move(hint));
   }
@@ -142,36 +154,53 @@ class rule_parser {
     a.word = at_.is(token_kind::word) ? at_.text() : std::string_view{};
     if (!is_one_of(a.word, actions_now)) unknown_action(a.word);
     at_.advance();
-    if (a.word == "replace") replace(a);
-    else if (a.word == "delete") remove(a);
-    else if (a.word == "insert") insert(a);
-    else if (a.word == "truncate") a.kind = action_kind::truncate, a.octets = size("the number of octets to keep");
-    else if (a.word == "log") log(a);
-    else if (a.word == "drop") a.kind = action_kind::drop;
-    else if (a.word == "close") a.kind = action_kind::close;
-    else if (a.word == "reset") a.kind = action_kind::reset;
-    else if (a.word == "dump") a.kind = action_kind::dump;
-    else a.kind = action_kind::stop;
+    if (a.word == "replace")
+      replace(a);
+    else if (a.word == "delete")
+      remove(a);
+    else if (a.word == "insert")
+      insert(a);
+    else if (a.word == "truncate")
+      a.kind = action_kind::truncate, a.octets = size("the number of octets to keep");
+    else if (a.word == "log")
+      log(a);
+    else if (a.word == "drop")
+      a.kind = action_kind::drop;
+    else if (a.word == "close")
+      a.kind = action_kind::close;
+    else if (a.word == "reset")
+      a.kind = action_kind::reset;
+    else if (a.word == "dump")
+      a.kind = action_kind::dump;
+    else
+      a.kind = action_kind::stop;
     clauses(a);
     return a;
   }
 
   [[noreturn]] void unknown_action(const std::string& word) const {
     const extent place = at_.now().at;
-    if (word.empty()) fail(place, "expected an action, not " + at_.shown(), "there are: replace insert delete truncate drop close reset log dump stop");
+    if (word.empty())
+      fail(place, "expected an action, not " + at_.shown(),
+           "there are: replace insert delete truncate drop close reset log dump stop");
     if (is_one_of(word, actions_later)) fail(place, "action " + quoted(word) + " is not available at stream level yet");
     if (is_one_of(word, actions_of_packets)) fail(place, "action " + quoted(word) + " exists only at packet level");
     if (word == "framing") fail(place, "'framing' is not available yet");
-    const auto near = nearest_word(word, {"replace", "insert", "delete", "truncate", "drop", "close", "reset", "log", "dump", "stop", "set", "map", "delay",
-                                          "rate", "duplicate", "reorder", "corrupt", "mutate", "limit", "timeout", "slow-close", "stall", "inject", "reply",
-                                          "redirect", "mirror", "note", "write", "hold", "call"});
-    fail(place, "unknown action " + quoted(word), near.empty() ? "there are: replace insert delete truncate drop close reset log dump stop" : did_you_mean(near));
+    const auto near =
+        nearest_word(word, {"replace",  "insert", "delete", "truncate", "drop",       "close", "reset",     "log",
+                            "dump",     "stop",   "set",    "map",      "delay",      "rate",  "duplicate", "reorder",
+                            "corrupt",  "mutate", "limit",  "timeout",  "slow-close", "stall", "inject",    "reply",
+                            "redirect", "mirror", "note",   "write",    "hold",       "call"});
+    fail(
+        place, "unknown action " + quoted(word),
+        near.empty() ? "there are: replace insert delete truncate drop close reset log dump stop" : did_you_mean(near));
   }
 
   void expect(std::string_view word, std::string_view form) {
     if (at_.take_word(word)) return;
     const bool near = at_.is(token_kind::word) && !nearest_word(at_.text(), {word}).empty();
-    fail(at_.now().at, "expected " + quoted(word) + ", not " + at_.shown(), near ? did_you_mean(word) : "write: " + std::string(form));
+    fail(at_.now().at, "expected " + quoted(word) + ", not " + at_.shown(),
+         near ? did_you_mean(word) : "write: " + std::string(form));
   }
 
   void replace(action& a) {
@@ -216,7 +245,10 @@ class rule_parser {
     a.kind = action_kind::log;
     const extent place = at_.now().at;
     literal l;
-    if (!parse_literal(at_, l) || l.how != literal::form::text) fail(place, "expected text behind 'log', not " + quoted(at_.source().substr(place.begin, place.end - place.begin)), "write log \"got {ip.src}\"");
+    if (!parse_literal(at_, l) || l.how != literal::form::text)
+      fail(place,
+           "expected text behind 'log', not " + quoted(at_.source().substr(place.begin, place.end - place.begin)),
+           "write log \"got {ip.src}\"");
     std::string text;
     const auto flush = [&] {
       if (!text.empty()) a.text.parts.push_back({std::exchange(text, {}), {}, false});
@@ -233,7 +265,8 @@ class rule_parser {
         continue;
       }
       const auto close = l.value.find('}', i);
-      if (close == l.value.npos) fail(inside(l, i, 1), "'{' without its '}'", "a brace in the text is written twice: {{");
+      if (close == l.value.npos)
+        fail(inside(l, i, 1), "'{' without its '}'", "a brace in the text is written twice: {{");
       const std::string name = l.value.substr(i + 1, close - i - 1);
       const extent at = inside(l, i + 1, std::max<std::size_t>(name.size(), 1));
       flush();
@@ -247,7 +280,8 @@ class rule_parser {
     const fields::field_info* f = fields::find(name);
     if (!f) {
       const auto near = fields::nearest(name);
-      fail(at, "unknown field " + quoted(name), near.empty() ? "'midwire rules fields' lists them" : did_you_mean(near));
+      fail(at, "unknown field " + quoted(name),
+           near.empty() ? "'midwire rules fields' lists them" : did_you_mean(near));
     }
     check_level(*f, fields::level::stream, at);
     return *f;
@@ -271,19 +305,25 @@ class rule_parser {
     literal l;
     if (ends_argument() || !parse_literal(at_, l)) {
       const bool set = at_.let_here() != nullptr;
-      fail(place, set ? shown + " is a set" : "expected a pattern, not " + shown, "write: " + std::string(form) + "; a pattern is \"text\", aa:bb or /regex/");
+      fail(place, set ? shown + " is a set" : "expected a pattern, not " + shown,
+           "write: " + std::string(form) + "; a pattern is \"text\", aa:bb or /regex/");
     }
     p.octets = octets(l, "a pattern");
     if (p.octets.empty()) fail(place, "an empty pattern", "write the octets to look for");
   }
 
-  bool ends_argument() const noexcept { return at_.is_word("with") || at_.is_word("at") || at_.is_word("before") || at_.is_word("after") || at_.is_word("times"); }
+  bool ends_argument() const noexcept {
+    return at_.is_word("with") || at_.is_word("at") || at_.is_word("before") || at_.is_word("after") ||
+           at_.is_word("times");
+  }
 
   std::string octets(const literal& l, std::string_view what) const {
     if (l.how != literal::form::word) return l.value;
     std::string out;
     if (l.negative || !parse_octets(l.value, out))
-      fail(l.at, quoted(l.value) + " is not " + std::string(what), "text stands between quotes, \"" + l.value.substr(0, 40) + "\"; octets are hex with two digits each, 47:45:54");
+      fail(l.at, quoted(l.value) + " is not " + std::string(what),
+           "text stands between quotes, \"" + l.value.substr(0, 40) +
+               "\"; octets are hex with two digits each, 47:45:54");
     return out;
   }
 
@@ -322,7 +362,9 @@ class rule_parser {
       const std::size_t at = places[std::min(offset, places.size() - 1)];
       fail({at, at + 1}, "bad regex: " + why);
     }
-    if (takes_nothing(p.octets, p.extended)) fail(place, "this regex can match only where there are no octets", "a match of no octets does not count: let it take the octets to replace");
+    if (takes_nothing(p.octets, p.extended))
+      fail(place, "this regex can match only where there are no octets",
+           "a match of no octets does not count: let it take the octets to replace");
     at_.advance();
   }
 
@@ -340,7 +382,8 @@ class rule_parser {
     literal l;
     if (ends_argument() || !parse_literal(at_, l)) {
       const bool set = at_.let_here() != nullptr;
-      fail(v.at, set ? shown + " is a set" : "expected a value, not " + shown, "write: " + std::string(form) + "; a value is \"text\", aa:bb or @file");
+      fail(v.at, set ? shown + " is a set" : "expected a value, not " + shown,
+           "write: " + std::string(form) + "; a value is \"text\", aa:bb or @file");
     }
     v.octets = octets(l, "a value");
     v.text = l.how != literal::form::word;
@@ -350,13 +393,16 @@ class rule_parser {
 
   std::string file() const {
     const std::string_view written = at_.text().substr(1);
-    std::string path = written.starts_with('"') ? decode(at_.source(), {at_.now().at.begin + 1, at_.now().at.end}) : std::string{written};
+    std::string path = written.starts_with('"') ? decode(at_.source(), {at_.now().at.begin + 1, at_.now().at.end})
+                                                : std::string{written};
     if (path.empty() || path.find('\0') != path.npos) fail(at_.now().at, "expected the path of a file behind '@'");
     if (path[0] != '/' && !from_.folder.empty()) path = from_.folder + (from_.folder.ends_with('/') ? "" : "/") + path;
     std::string error;
     std::optional<std::string> content;
     if (read_) content = read_(path, error);
-    if (!content) fail(at_.now().at, "cannot read " + quoted(path) + (error.empty() ? "" : ": " + error), from_.folder.empty() ? "" : "a path is relative to the rule file");
+    if (!content)
+      fail(at_.now().at, "cannot read " + quoted(path) + (error.empty() ? "" : ": " + error),
+           from_.folder.empty() ? "" : "a path is relative to the rule file");
     return std::move(*content);
   }
 
@@ -393,11 +439,14 @@ class rule_parser {
       const bool braces = i < s.size() && s[i] == '{';
       const std::size_t end = braces ? s.find('}', i) : std::min(s.find_first_not_of("0123456789", i), s.size());
       if (end == s.npos || end == i || (braces && end == i + 1))
-        bad(begin, std::min(begin + 1, s.size()), "'$' without a group", "behind a regex write $1, ${name}, $0 for the whole match, or $$ for a dollar");
+        bad(begin, std::min(begin + 1, s.size()), "'$' without a group",
+            "behind a regex write $1, ${name}, $0 for the whole match, or $$ for a dollar");
       const std::string name = braces ? s.substr(i + 1, end - i - 1) : s.substr(i, end - i);
       i = braces ? end : end - 1;
       flush();
-      out.parts.push_back({{}, group(name, [&](std::string message, std::string hint) { bad(begin, i + 1, std::move(message), std::move(hint)); })});
+      out.parts.push_back({{}, group(name, [&](std::string message, std::string hint) {
+                             bad(begin, i + 1, std::move(message), std::move(hint));
+                           })});
     }
     flush();
   }
@@ -405,13 +454,17 @@ class rule_parser {
   template <class Bad>
   int group(const std::string& name, Bad&& bad) const {
     const unsigned most = group_count(*code_);
-    const std::string has = most == 0 ? "the regex has no groups; $0 is the whole match" : "the regex has " + std::to_string(most) + (most == 1 ? " group" : " groups");
+    const std::string has = most == 0 ? "the regex has no groups; $0 is the whole match"
+                                      : "the regex has " + std::to_string(most) + (most == 1 ? " group" : " groups");
     unsigned number = 0;
     if (is_digit(name[0])) {
       const auto [stop, error] = std::from_chars(name.data(), name.data() + name.size(), number);
       const bool digits = stop == name.data() + name.size();
       if (!digits || error != std::errc{} || number > most)
-        bad("the regex has no group " + quoted(name), has + (digits && name.size() > 1 && name[0] - '0' <= static_cast<int>(most) ? "; ${" + name.substr(0, 1) + "}" + name.substr(1) + " ends the number" : ""));
+        bad("the regex has no group " + quoted(name),
+            has + (digits && name.size() > 1 && name[0] - '0' <= static_cast<int>(most)
+                       ? "; ${" + name.substr(0, 1) + "}" + name.substr(1) + " ends the number"
+                       : ""));
     } else if (number = group_named(*code_, name); number == 0) {
       bad("the regex has no group " + quoted(name), "a named group is written (?<" + name + ">…)");
     }
@@ -424,16 +477,27 @@ class rule_parser {
   std::uint64_t size(std::string_view what) {
     const token t = at_.now();
     literal l;
-    if (ends_argument() || !parse_literal(at_, l) || l.how != literal::form::word) fail(t.at, "expected " + std::string(what) + ", not " + quoted(at_.source().substr(t.at.begin, t.at.end - t.at.begin)));
+    if (ends_argument() || !parse_literal(at_, l) || l.how != literal::form::word)
+      fail(t.at,
+           "expected " + std::string(what) + ", not " + quoted(at_.source().substr(t.at.begin, t.at.end - t.at.begin)));
     std::uint64_t n = 0;
     const char* const end = l.value.data() + l.value.size();
     const auto [stop, error] = std::from_chars(l.value.data(), end, n);
-    if (error == std::errc::invalid_argument) fail(t.at, "expected " + std::string(what) + ", not " + quoted(l.value), "sizes are written 100, 10KB, 64KiB");
+    if (error == std::errc::invalid_argument)
+      fail(t.at, "expected " + std::string(what) + ", not " + quoted(l.value), "sizes are written 100, 10KB, 64KiB");
     const std::string_view unit{stop, static_cast<std::size_t>(end - stop)};
-    static constexpr std::pair<std::string_view, std::uint64_t> units[] = {{"", 1}, {"KB", 1000}, {"MB", 1'000'000}, {"GB", 1'000'000'000}, {"KiB", 1ull << 10}, {"MiB", 1ull << 20}, {"GiB", 1ull << 30}};
+    static constexpr std::pair<std::string_view, std::uint64_t> units[] = {{"", 1},
+                                                                           {"KB", 1000},
+                                                                           {"MB", 1'000'000},
+                                                                           {"GB", 1'000'000'000},
+                                                                           {"KiB", 1ull << 10},
+                                                                           {"MiB", 1ull << 20},
+                                                                           {"GiB", 1ull << 30}};
     const auto found = std::find_if(std::begin(units), std::end(units), [&](const auto& u) { return u.first == unit; });
-    if (found == std::end(units)) fail(t.at, "unknown size " + quoted(l.value), "units are KB MB GB (1000) and KiB MiB GiB (1024)");
-    if (error != std::errc{} || n > std::numeric_limits<std::int64_t>::max() / found->second) fail(t.at, quoted(l.value) + " is too large");
+    if (found == std::end(units))
+      fail(t.at, "unknown size " + quoted(l.value), "units are KB MB GB (1000) and KiB MiB GiB (1024)");
+    if (error != std::errc{} || n > std::numeric_limits<std::int64_t>::max() / found->second)
+      fail(t.at, quoted(l.value) + " is too large");
     return n * found->second;
   }
 
@@ -451,11 +515,13 @@ class rule_parser {
         const std::string name{at_.text()};
         if (!at_.is(token_kind::word)) fail(at_.now().at, "expected a field behind 'in', not " + at_.shown());
         if (const auto& f = field(name, at_.now().at); f.name != "payload")
-          fail(at_.now().at, "'in " + name + "' works only at packet level", "a stream has 'in payload', which may be left out");
+          fail(at_.now().at, "'in " + name + "' works only at packet level",
+               "a stream has 'in payload', which may be left out");
         at_.advance();
       } else if (at_.is_word("times")) {
         once(times);
-        if (!searches) fail(at_.now().at, "'times' does not go with '" + a.word + "'", "it counts matches of a pattern");
+        if (!searches)
+          fail(at_.now().at, "'times' does not go with '" + a.word + "'", "it counts matches of a pattern");
         at_.advance();
         const std::string_view n = at_.text();
         const auto [stop, error] = std::from_chars(n.data(), n.data() + n.size(), a.times);
@@ -477,14 +543,17 @@ class rule_parser {
   void share(action& a) {
     static constexpr const char* form = "write: chance 20% [per unit|per connection]";
     const std::string number{at_.text()};
-    const auto [stop, error] = std::from_chars(number.data(), number.data() + number.size(), a.chance, std::chars_format::fixed);
-    if (!at_.is(token_kind::word) || error != std::errc{} || stop != number.data() + number.size() || a.chance < 0 || a.chance > 100)
+    const auto [stop, error] =
+        std::from_chars(number.data(), number.data() + number.size(), a.chance, std::chars_format::fixed);
+    if (!at_.is(token_kind::word) || error != std::errc{} || stop != number.data() + number.size() || a.chance < 0 ||
+        a.chance > 100)
       fail(at_.now().at, "expected a share of 0 to 100 behind 'chance', not " + at_.shown(), form);
     a.chance /= 100;
     at_.advance();
     if (!at_.take(token_kind::percent)) fail(at_.now().at, "expected '%' behind the number, not " + at_.shown(), form);
     if (!at_.take_word("per")) return;
-    if (!at_.is_word("unit") && !at_.is_word("connection")) fail(at_.now().at, "expected 'unit' or 'connection' behind 'per', not " + at_.shown(), form);
+    if (!at_.is_word("unit") && !at_.is_word("connection"))
+      fail(at_.now().at, "expected 'unit' or 'connection' behind 'per', not " + at_.shown(), form);
     a.chance_per_unit = at_.is_word("unit");
     at_.advance();
   }
@@ -497,7 +566,9 @@ class rule_parser {
 
 }  // namespace
 
-parsed_rule parse_rule(cursor& at, const source& from, const file_reader& read) { return rule_parser{at, from, read}.run(); }
+parsed_rule parse_rule(cursor& at, const source& from, const file_reader& read) {
+  return rule_parser{at, from, read}.run();
+}
 
 void parse_let(cursor& at, let_table& lets) {
   static constexpr const char* form = "write: let NAME = VALUE";
@@ -506,7 +577,8 @@ void parse_let(cursor& at, let_table& lets) {
   const bool shape = !name.empty() && is_letter(name[0]) && name.find_first_of(":/") == name.npos;
   if (!at.is(token_kind::word) || !shape) fail(place, "expected a name behind 'let', not " + at.shown(), form);
   if (fields::find(name)) fail(place, quoted(name) + " is a field", "choose another name");
-  if (is_filter_word(name) || is_one_of(name, rule_words) || is_one_of(name, actions_now) || is_one_of(name, actions_later) || is_one_of(name, actions_of_packets))
+  if (is_filter_word(name) || is_one_of(name, rule_words) || is_one_of(name, actions_now) ||
+      is_one_of(name, actions_later) || is_one_of(name, actions_of_packets))
     fail(place, quoted(name) + " is a word of the language", "choose another name");
   if (lets.contains(name)) fail(place, quoted(name) + " has a value already", "choose another name");
   at.advance();
@@ -523,9 +595,13 @@ void parse_let(cursor& at, let_table& lets) {
     const extent from = at.now().at;
     const bool negative = at.take(token_kind::minus);
     literal l;
-    if (!parse_literal(at, l)) fail(at.now().at, "expected a value, not " + at.shown(), "a value is a number, an address, \"text\", octets, or a set {80, 443}");
-    if (l.how == literal::form::word && (is_filter_word(l.value) || fields::find(l.value)) && !l.value.starts_with("T") && !l.value.starts_with("F"))
-      fail(from, quoted(l.value) + " is not a value", "a value is a number, an address, \"text\", octets, or a set {80, 443}");
+    if (!parse_literal(at, l))
+      fail(at.now().at, "expected a value, not " + at.shown(),
+           "a value is a number, an address, \"text\", octets, or a set {80, 443}");
+    if (l.how == literal::form::word && (is_filter_word(l.value) || fields::find(l.value)) &&
+        !l.value.starts_with("T") && !l.value.starts_with("F"))
+      fail(from, quoted(l.value) + " is not a value",
+           "a value is a number, an address, \"text\", octets, or a set {80, 443}");
     l.negative = negative;
     v.items.push_back({std::move(l), std::nullopt});
   }
@@ -552,22 +628,31 @@ std::string netsed_hint(std::string_view text) {
   const auto plain = [](const std::string& p) {
     std::string out = "\"";
     for (std::size_t i = 0; i < p.size(); ++i) {
-      if (p[i] == '%' && i + 1 < p.size() && p[i + 1] == '%') out += p[++i];
-      else if (p[i] == '%' && i + 2 < p.size() && hex_digit(p[i + 1]) >= 0 && hex_digit(p[i + 2]) >= 0) (out += "\\x") += p.substr(i + 1, 2), i += 2;
-      else if (p[i] == '"' || p[i] == '\\') (out += '\\') += p[i];
-      else out += p[i];
+      if (p[i] == '%' && i + 1 < p.size() && p[i + 1] == '%')
+        out += p[++i];
+      else if (p[i] == '%' && i + 2 < p.size() && hex_digit(p[i + 1]) >= 0 && hex_digit(p[i + 2]) >= 0)
+        (out += "\\x") += p.substr(i + 1, 2), i += 2;
+      else if (p[i] == '"' || p[i] == '\\')
+        (out += '\\') += p[i];
+      else
+        out += p[i];
     }
     return out + '"';
   };
   std::string hint = "write: ", count;
   if (parts.size() == 3)
     for (const char c : parts[2]) {
-      if (c == 'i' || c == 'I') hint += "when from.server ";
-      else if (c == 'o' || c == 'O') hint += "when from.client ";
-      else if (is_digit(c)) count += c;
-      else return {};
+      if (c == 'i' || c == 'I')
+        hint += "when from.server ";
+      else if (c == 'o' || c == 'O')
+        hint += "when from.client ";
+      else if (is_digit(c))
+        count += c;
+      else
+        return {};
     }
-  hint += parts[1].empty() ? "do delete " + plain(parts[0]) : "do replace " + plain(parts[0]) + " with " + plain(parts[1]);
+  hint +=
+      parts[1].empty() ? "do delete " + plain(parts[0]) : "do replace " + plain(parts[0]) + " with " + plain(parts[1]);
   return count.empty() ? hint : hint + " times " + count;
 }
 

@@ -14,8 +14,8 @@ struct parsed_rule {
   std::string text;  ///< normalised
   rules::filter when;
   std::vector<action> actions;
-  extent filter_at;             ///< empty without `when`
-  bool empty_filter = false;    ///< `when` with nothing behind it
+  extent filter_at;           ///< empty without `when`
+  bool empty_filter = false;  ///< `when` with nothing behind it
   std::vector<extent> action_at;
 };
 

@@ -18,7 +18,8 @@ std::shared_ptr<const rule_program> rule_program::of(const rule_set_ptr& set) {
   for (const auto& r : made->set->rules) {
     entry e;
     e.hash = hash_text(r.named ? r.name : r.text);
-    for (const auto& a : r.actions) e.plans.push_back(a.kind == action_kind::replace ? replace_plan::of(a) : replace_plan{});
+    for (const auto& a : r.actions)
+      e.plans.push_back(a.kind == action_kind::replace ? replace_plan::of(a) : replace_plan{});
     made->entries.push_back(std::move(e));
   }
   latest[next++ % latest.size()] = made;

@@ -4,6 +4,8 @@
 #include <optional>
 #include <utility>
 
+#include <midwire/base/assert.hpp>
+
 #include "rules/rule_chain.hpp"
 #include "rules/rule_program.hpp"
 
@@ -92,8 +94,8 @@ verdict rule_stage::on_expired(stage_context& context, direction d, chunk kept) 
 verdict rule_stage::on_end(stage_context& context, direction d, chunk kept) {
   auto& w = impl_->of(d);
   w.ended = true;
-  // A stage that opened and saw nothing has nothing to decide, but what is inserted at the end comes here.
   const std::size_t shown = kept.size();
+  MIDWIRE_ASSERT(shown == w.kept);
   return impl_->answer(d, w.chain->finish(std::move(kept), context.ended_by_reset(d), context.now()), shown);
 }
 

@@ -64,12 +64,13 @@ stream_replacer::stream_replacer(const replace_plan& plan, const settings& s)
     : plan_{plan}, settings_{s}, consumed_{s.offset}, credit_{most_credit} {
   if (consumed_ > 0) forget_context();
   const action& a = *plan.what;
-  done_ = (!plan.literal && !plan.expression) || (!a.chance_per_unit && a.chance < 1.0 && settings_.chance.draw() >= a.chance);
+  done_ = (!plan.literal && !plan.expression) ||
+          (!a.chance_per_unit && a.chance < 1.0 && settings_.chance.draw() >= a.chance);
 }
 
 void stream_replacer::feed(passing& io, const terms& t) {
-  const bool hidden = std::any_of(io.units.begin(), io.units.end(),
-                                  [&](const unit_span& s) { return s.unit->hidden_from(t.place); });
+  const bool hidden =
+      std::any_of(io.units.begin(), io.units.end(), [&](const unit_span& s) { return s.unit->hidden_from(t.place); });
   if (done_ && !hidden) {
     consumed_ += io.octets.size();
     return;
@@ -132,10 +133,7 @@ void stream_replacer::stretch(chunk fresh, const unit_spans& units, bool ended, 
     end = search_regex(all.bytes(), context, ended, t);
     remember(all.bytes(), context + end);
   }
-  if (early_from_ != none) {
-    count_.early_held += std::min(end, held) - std::min({early_from_, held, end});
-    count_.early_fresh += std::max(end, held) - std::max(std::min(early_from_, end), held);
-  }
+  if (early_from_ < end) count_.early += units_.mark_early(early_from_, end);
   release(std::move(all), context, end, t, out);
 }
 
@@ -208,7 +206,7 @@ std::size_t stream_replacer::search_regex(byte_view text, std::size_t context, b
     if (at <= seen) {
       got = rx.find(text.first(context + seen), {.from = context + at, .fresh = fresh_}, how, credit_);
       const std::size_t looked_at = got.how == kind::match ? got.end - context - at : seen - at;
-      if (looked_at > credit_ && got.how != kind::match && !ended) {
+      if (looked_at > credit_ && (got.how == kind::partial || got.how == kind::nothing) && !ended) {
         if (early_from_ == none) early_from_ = at;
         credit_ = 0;
         return leave();
@@ -304,7 +302,8 @@ void stream_replacer::release(chunk all, std::size_t context, std::size_t size, 
   };
   if (t.watch)
     for (const auto& h : s.hits)
-      t.watch->edited(consumed_ + h.start, all.bytes().subspan(context + h.start, h.end - h.start), as_bytes(instead(h)));
+      t.watch->edited(consumed_ + h.start, all.bytes().subspan(context + h.start, h.end - h.start),
+                      as_bytes(instead(h)));
   consumed_ += size;
 
   // The units: what is put in belongs to the unit in which its match began.
@@ -312,7 +311,7 @@ void stream_replacer::release(chunk all, std::size_t context, std::size_t size, 
     std::size_t from = 0;
     for (const auto& h : s.hits) {
       units_.move_front(h.start - from, &out.units);
-      out.units.append(h.made_size, units_.front().unit);
+      out.units.append(h.made_size, units_.front().unit, units_.front().early);
       units_.move_front(h.end - h.start, nullptr);
       from = h.end;
     }

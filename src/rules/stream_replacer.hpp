@@ -44,8 +44,8 @@ class stream_replacer {
  public:
   struct settings {
     std::size_t window = 64 * 1024;
-    chance_key chance{};        ///< of the n-th match when its `unit` is n
-    std::uint64_t offset = 0;   ///< octets that came before the first one it is shown
+    chance_key chance{};       ///< of the n-th match when its `unit` is n
+    std::uint64_t offset = 0;  ///< octets that came before the first one it is shown
   };
   /// How one call is to be decided.
   struct terms {
@@ -62,10 +62,9 @@ class stream_replacer {
   };
   /// Counted since the start.
   struct counters {
-    std::uint64_t replaced = 0;      ///< matches replaced
-    std::uint64_t limit_hits = 0;    ///< starts given up because PCRE2 needed too long
-    std::uint64_t early_held = 0;    ///< octets decided early that were held before the call,
-    std::uint64_t early_fresh = 0;   ///< and those that came with it
+    std::uint64_t replaced = 0;    ///< matches replaced
+    std::uint64_t limit_hits = 0;  ///< starts given up because PCRE2 needed too long
+    std::uint64_t early = 0;       ///< octets decided early that no action before had decided early
   };
 
   stream_replacer(const replace_plan& plan, const settings& s);

@@ -62,7 +62,18 @@ struct operand_node {
   std::vector<operand_ptr> arguments;
 };
 
-enum class relation : std::uint8_t { equal, not_equal, all_equal, any_not_equal, less, less_equal, greater, greater_equal, contains, matches };
+enum class relation : std::uint8_t {
+  equal,
+  not_equal,
+  all_equal,
+  any_not_equal,
+  less,
+  less_equal,
+  greater,
+  greater_equal,
+  contains,
+  matches
+};
 enum class quantifier : std::uint8_t { usual, any, all };
 
 struct test_node;

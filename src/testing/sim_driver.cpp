@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <condition_variable>
+#include <deque>
 #include <map>
 #include <mutex>
 #include <optional>
@@ -14,6 +15,7 @@ namespace midwire::testing {
 
 namespace {
 constexpr std::size_t read_budget = 256 * 1024, reads_a_turn = 1024;
+constexpr unsigned index_bits = 20;
 constexpr auto patience = std::chrono::seconds{10};
 }  // namespace
 
@@ -40,6 +42,13 @@ struct sim_driver::impl final : detail::socket_owner {
     bool read, write;
   };
 
+  /// An index that nobody has, under a generation that it did not have lately.
+  std::uint32_t new_name() {
+    if (free.empty()) return ++last_index;
+    const std::uint32_t id = free.front() + (1u << index_bits);
+    free.pop_front();
+    return id;
+  }
   void changed(sim_socket& s) override { mark(static_cast<std::uint32_t>(s.name)); }
   void changed(sim_listener&) override {}
   void mark(std::uint32_t id) {
@@ -66,6 +75,7 @@ struct sim_driver::impl final : detail::socket_owner {
     if (const auto from = streams.find(it->second.spliced_from); from != streams.end() && from->second.splice_to == id)
       from->second.splice_left = 0, from->second.splice_to = 0;
     streams.erase(it);
+    retired.push_back(id);
     std::erase_if(ready, [id](const auto& r) { return r.first == socket_id{id}; });
     if (socket) socket->owner = nullptr;
     return socket;
@@ -78,7 +88,9 @@ struct sim_driver::impl final : detail::socket_owner {
   void take_queued(std::uint32_t id, port& p, std::size_t most, happenings& out);
 
   std::shared_ptr<detail::network_impl> net;
-  std::uint32_t last_id = 0;
+  std::uint32_t last_index = 0;
+  std::deque<std::uint32_t> free,
+      retired;  // names: those that may come again, and those whose events may be on their way
   std::map<std::uint32_t, stream> streams;
   std::map<std::uint32_t, port> ports;
   std::map<std::uint32_t, fd_watch> watches;
@@ -146,7 +158,7 @@ socket_id sim_driver::listen(const address& where, const listen_options& options
   auto l = std::make_shared<sim_listener>();
   if (impl_->net->add(l, where, options.reuse_port).empty())
     throw std::system_error{std::make_error_code(std::errc::address_in_use), where.text()};
-  const std::uint32_t id = ++impl_->last_id;
+  const std::uint32_t id = impl_->new_name();
   l->owner = impl_.get(), l->name = id;
   impl_->ports[id] = {std::move(l), 64};
   return socket_id{id};
@@ -170,10 +182,11 @@ void sim_driver::close_listener(socket_id listener) {
   impl_->net->remove(*it->second.listener);
   impl_->take_queued(it->first, it->second, ~std::size_t{0}, impl_->ready);
   impl_->ports.erase(it);
+  impl_->retired.push_back(static_cast<std::uint32_t>(listener));
 }
 
 socket_id sim_driver::connect(const address& to, const connect_options& options) {
-  const std::uint32_t id = ++impl_->last_id;
+  const std::uint32_t id = impl_->new_name();
   impl_->streams[id].dialled =
       impl_->net->connect(to, options.bind, [this, id](std::shared_ptr<sim_socket> s, std::error_code error) {
         const auto st = impl_->streams.find(id);
@@ -190,7 +203,7 @@ socket_id sim_driver::connect(const address& to, const connect_options& options)
 }
 
 socket_id sim_driver::watch(int fd, bool read, bool write) {
-  const std::uint32_t id = ++impl_->last_id;
+  const std::uint32_t id = impl_->new_name();
   impl_->watches[id] = {fd, read, write};
   return socket_id{id};
 }
@@ -200,10 +213,13 @@ void sim_driver::change_watch(socket_id s, bool read, bool write) {
     it->second.read = read, it->second.write = write;
 }
 
-void sim_driver::unwatch(socket_id s) { impl_->watches.erase(static_cast<std::uint32_t>(s)); }
+void sim_driver::unwatch(socket_id s) {
+  const auto id = static_cast<std::uint32_t>(s);
+  if (impl_->watches.erase(id) > 0) impl_->retired.push_back(id);
+}
 
 socket_id sim_driver::watch_signal(int number) {
-  const std::uint32_t id = ++impl_->last_id;
+  const std::uint32_t id = impl_->new_name();
   impl_->signals[id] = number;
   return socket_id{id};
 }
@@ -281,6 +297,11 @@ void sim_driver::wait(instant until, std::vector<std::pair<socket_id, event>>& h
     return std::exchange(impl_->woken, false);
   };
   impl_->was_quiet = false;
+  // What the last turn told has been dealt with.
+  if (impl_->ready.empty()) {
+    for (const std::uint32_t id : impl_->retired) impl_->free.push_back(id);
+    impl_->retired.clear();
+  }
   for (;;) {
     net.step();
     impl_->collect_all(happened);
@@ -326,7 +347,7 @@ void sim_driver::impl::take_queued(std::uint32_t id, port& p, std::size_t most, 
       continue;
     }
     const address peer = s->peer;
-    const std::uint32_t name = attach(std::move(s), ++last_id);
+    const std::uint32_t name = attach(std::move(s), new_name());
     out.emplace_back(socket_id{name}, event::accepted(socket_id{id}, peer));
   }
 }

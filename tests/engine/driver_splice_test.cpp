@@ -1,4 +1,6 @@
 // driver::splice over loopback TCP and unix sockets.
+#include <sys/resource.h>
+
 #include <atomic>
 
 #include "engine/driver_rig.hpp"
@@ -108,6 +110,39 @@ TEST_P(driver_splice_test, small_segments_do_not_stall_a_splice) {
 #ifndef MIDWIRE_SANITIZED
   EXPECT_LT(longest, 100ms);
 #endif
+  ::close(in), ::close(out);
+}
+
+TEST_P(driver_splice_test, copies_where_there_is_no_pipe_to_be_had) {
+  rig r;
+  auto [from, in] = link(r);
+  auto [to, out] = link(r);
+  const std::string text = pattern(scaled(10e6), seed());
+  rlimit before;
+  ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &before), 0);
+  rlimit low = before;
+  low.rlim_cur = 3;
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &low), 0);
+  std::jthread writer{[&, in = in] {
+    write_all(in, text);
+    ::shutdown(in, SHUT_WR);
+  }};
+  std::string got;
+  std::jthread reader{[&, out = out] { got = read_all(out); }};
+  r.d->splice(from, to, text.size() - 5);
+  EXPECT_TRUE(r.until([&] { return r.of[from].spliced >= text.size() / 2; }));
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &before), 0);  // from now on there are pipes
+  EXPECT_TRUE(r.until([&] { return r.of[from].spliced >= text.size() - 5; }));
+  r.d->perform(from, command::start_reading());
+  EXPECT_TRUE(r.until([&] { return r.of[from].over(); }));
+  EXPECT_EQ(r.of[from].data, text.substr(text.size() - 5));
+  r.d->perform(to, command::send(buffer{std::string_view{r.of[from].data}}));
+  r.d->perform(to, command::send_end());
+  EXPECT_TRUE(r.until([&] { return r.of[to].sent >= 5; }));
+  writer.join(), reader.join();
+  EXPECT_TRUE(got == text);
+  EXPECT_EQ(r.of[to].sent, 5u);  // the copied ones were told as spliced
+  EXPECT_EQ(r.of[from].spliced, text.size() - 5);
   ::close(in), ::close(out);
 }
 

@@ -353,6 +353,35 @@ TEST(SimDriver, NoEventAfterTheName) {
   }
 }
 
+TEST(SimDriver, NamesComeAgainUnderAnotherGeneration) {
+  bench b;
+  std::vector<socket_id> seen;
+  std::size_t highest = 0;
+  for (int i = 0; i < 2000; ++i) {
+    sim_peer peer{*b.net};
+    peer.listen();
+    if (i % 2) b.net->script(peer.host(), {.refused = true});
+    const auto s = b.driver.connect(peer.host(), {});
+    EXPECT_TRUE(std::find(seen.begin(), seen.end(), s) == seen.end());
+    seen.push_back(s);
+    highest = std::max(highest, index_of(s));
+    b.run();
+    EXPECT_EQ(b.log[s].size(), 1u);
+    b.driver.perform(s, command::close());
+    // Not before the next turn: events of the old one may be on their way.
+    sim_peer next{*b.net};
+    next.listen();
+    const auto at_once = b.driver.connect(next.host(), {});
+    EXPECT_NE(index_of(at_once), index_of(s));
+    seen.push_back(at_once);
+    b.run();
+    b.driver.perform(at_once, command::close());
+    b.run();
+  }
+  EXPECT_LT(highest, 10u);
+  EXPECT_EQ(b.driver.open_sockets(), 0u);
+}
+
 TEST(SimDriver, ResetAfterDrainWaitsForThePeersKernel) {
   bench b{{.latency = 10ms, .window = 100}};
   sim_peer peer{*b.net};

@@ -49,7 +49,8 @@ TEST(facts, a_unit_from_the_client_has_it_as_source) {
 
 TEST(facts, an_end_on_a_unix_socket_has_no_ip_and_tcp_fields) {
   connection_facts c;
-  c.client = address::unix_path("/run/front"), c.server = address::ipv6({0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1}, 5432);
+  c.client = address::unix_path("/run/front"),
+  c.server = address::ipv6({0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1}, 5432);
   stream_unit u;
   u.conn = &c;
   EXPECT_EQ(text("tcp.srcport", u), "");
@@ -61,9 +62,7 @@ TEST(facts, an_end_on_a_unix_socket_has_no_ip_and_tcp_fields) {
   EXPECT_EQ(text("tcp", u), "1");
   c.server = address::unix_path("/run/db");
   for (const field_info& f : at_stream_level()) {
-    if (f.name.starts_with("ip") || f.name.starts_with("tcp")) {
-      EXPECT_EQ(text(f.name, u), "") << f.name;
-    }
+    if (f.name.starts_with("ip") || f.name.starts_with("tcp")) { EXPECT_EQ(text(f.name, u), "") << f.name; }
   }
 }
 
@@ -72,7 +71,9 @@ TEST(facts, ipv6_text_is_the_address_s_own) {
   for (int i = 0; i < 2000; ++i) {
     std::array<std::uint8_t, 16> octets{};
     for (std::size_t j = 0; j < 16; j += 2)
-      if (random.one_in(2)) octets[j + 1] = static_cast<std::uint8_t>(random.next()), octets[j] = random.one_in(2) ? static_cast<std::uint8_t>(random.next()) : std::uint8_t{0};
+      if (random.one_in(2))
+        octets[j + 1] = static_cast<std::uint8_t>(random.next()),
+                   octets[j] = random.one_in(2) ? static_cast<std::uint8_t>(random.next()) : std::uint8_t{0};
     octets[0] = 0x20;  // not one of the forms with an IPv4 tail
     const address a = address::ipv6(octets, 1);
     std::string out;

@@ -37,10 +37,13 @@ TEST(registry, types_are_wireshark_s) {
     const char* name;
     const char* type;
   };
-  constexpr row rows[] = {{"tcp.port", "u16"},     {"ip.src", "ip4"},   {"ipv6.addr", "ip6"},     {"payload", "bytes"},  {"conn.age", "dur"},
-                          {"from.client", "none"}, {"ip.ttl", "u8"},    {"ip.flags.df", "bool"},  {"eth.src", "mac"},    {"dns.qry.name", "str"},
-                          {"frame.time", "time"},  {"tcp", "none"},     {"mpls.label", "u32"},    {"vxlan.vni", "u24"},  {"radiotap.dbm_antsignal", "i8"},
-                          {"icmp.resptime", "f64"}, {"ipv6.flow", "u24"}, {"http.request_in", "fnum"}, {"snmp.version", "i32"}, {"sip.Call-ID", "str"}};
+  constexpr row rows[] = {{"tcp.port", "u16"},      {"ip.src", "ip4"},       {"ipv6.addr", "ip6"},
+                          {"payload", "bytes"},     {"conn.age", "dur"},     {"from.client", "none"},
+                          {"ip.ttl", "u8"},         {"ip.flags.df", "bool"}, {"eth.src", "mac"},
+                          {"dns.qry.name", "str"},  {"frame.time", "time"},  {"tcp", "none"},
+                          {"mpls.label", "u32"},    {"vxlan.vni", "u24"},    {"radiotap.dbm_antsignal", "i8"},
+                          {"icmp.resptime", "f64"}, {"ipv6.flow", "u24"},    {"http.request_in", "fnum"},
+                          {"snmp.version", "i32"},  {"sip.Call-ID", "str"}};
   for (const row& r : rows) {
     ASSERT_NE(find(r.name), nullptr) << r.name;
     EXPECT_EQ(name_of(find(r.name)->type), r.type) << r.name;
@@ -52,10 +55,24 @@ TEST(registry, suggests_the_nearest_name) {
     const char* wrong;
     const char* near;
   };
-  constexpr row rows[] = {{"tcp.prt", "tcp.port"},       {"tcp.prot", "tcp.port"},   {"ip.source", "ip.src"},    {"ip.destination", "ip.dst"}, {"tcp.dport", "tcp.dstport"},
-                          {"tcp.sport", "tcp.srcport"},  {"from.clients", "from.client"}, {"form.client", "from.client"}, {"srcport", "tcp.srcport"}, {"client", "from.client"},
-                          {"IP.SRC", "ip.src"},          {"payloda", "payload"},     {"unit.index1", "unit.index"}, {"dns.qry.nam", "dns.qry.name"}, {"conn.idd", "conn.id"},
-                          {"completely.other", ""},      {"x", ""},                  {"", ""}};
+  constexpr row rows[] = {{"tcp.prt", "tcp.port"},
+                          {"tcp.prot", "tcp.port"},
+                          {"ip.source", "ip.src"},
+                          {"ip.destination", "ip.dst"},
+                          {"tcp.dport", "tcp.dstport"},
+                          {"tcp.sport", "tcp.srcport"},
+                          {"from.clients", "from.client"},
+                          {"form.client", "from.client"},
+                          {"srcport", "tcp.srcport"},
+                          {"client", "from.client"},
+                          {"IP.SRC", "ip.src"},
+                          {"payloda", "payload"},
+                          {"unit.index1", "unit.index"},
+                          {"dns.qry.nam", "dns.qry.name"},
+                          {"conn.idd", "conn.id"},
+                          {"completely.other", ""},
+                          {"x", ""},
+                          {"", ""}};
   for (const row& r : rows) EXPECT_EQ(nearest(r.wrong), r.near) << r.wrong;
   EXPECT_EQ(nearest(std::string(100'000, 'a')), "");
 }

@@ -205,8 +205,10 @@ TEST(check, types_of_packet_fields) {
           {"radiotap.dbm_antsignal == -129", 27, "too small"},
           {"len(dns.qry.name) == \"x\"", 22, "is a number"}},
          level::packet);
-  for (const char* good : {"ip.ttl == 64", "eth.src == 02:00:00:00:00:01", "eth.src == 02-00-00-00-00-01", "eth.src == 0200.0000.0001", "tcp.flags.syn == True", "tcp.flags.syn == 1", "upper(dns.qry.name) contains \"X\"",
-                           "tcp.flags & 2 == 2", "radiotap.dbm_antsignal < -50", "udp.port in {53, 5353}", "tcp.analysis.retransmission"})
+  for (const char* good :
+       {"ip.ttl == 64", "eth.src == 02:00:00:00:00:01", "eth.src == 02-00-00-00-00-01", "eth.src == 0200.0000.0001",
+        "tcp.flags.syn == True", "tcp.flags.syn == 1", "upper(dns.qry.name) contains \"X\"", "tcp.flags & 2 == 2",
+        "radiotap.dbm_antsignal < -50", "udp.port in {53, 5353}", "tcp.analysis.retransmission"})
     EXPECT_NO_THROW(compile_filter(good, level::packet)) << good;
 }
 

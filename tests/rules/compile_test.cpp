@@ -20,18 +20,19 @@ std::string all_of(const compiled& c) {
 }
 
 TEST(compile, reads_the_rules_of_a_file) {
-  const compiled c = file("\xef\xbb\xbf# hide a token that leaves, whatever its length\r\n"
-                          "mask:   when from.client && tcp.dstport == 80 do replace \"s3cr3t\" with \"******\"\r\n"
-                          "\r\n"
-                          "# if the third message is a PUBLISH, break the connection the hard way\r\n"
-                          "crash:  when unit.index == 3 && payload[0] == 0x30 do reset\r\n"
-                          "   # an indented comment\r\n"
-                          "when payload matches \"^SET\"   # a comment\r\n"
-                          "  \tdo replace /SET (\\w+) (\\d+)/ with \"SET  $1 ${2}0\"\r\n"
-                          "# in between\r\n"
-                          "\r\n"
-                          "  , log \"# no comment\", dump # the last\r\n"
-                          "lossy: do drop chance 2% per unit");
+  const compiled c = file(
+      "\xef\xbb\xbf# hide a token that leaves, whatever its length\r\n"
+      "mask:   when from.client && tcp.dstport == 80 do replace \"s3cr3t\" with \"******\"\r\n"
+      "\r\n"
+      "# if the third message is a PUBLISH, break the connection the hard way\r\n"
+      "crash:  when unit.index == 3 && payload[0] == 0x30 do reset\r\n"
+      "   # an indented comment\r\n"
+      "when payload matches \"^SET\"   # a comment\r\n"
+      "  \tdo replace /SET (\\w+) (\\d+)/ with \"SET  $1 ${2}0\"\r\n"
+      "# in between\r\n"
+      "\r\n"
+      "  , log \"# no comment\", dump # the last\r\n"
+      "lossy: do drop chance 2% per unit");
   ASSERT_TRUE(c.ok()) << all_of(c);
   const auto& rules = c.rules->rules;
   ASSERT_EQ(rules.size(), 4u);
@@ -42,7 +43,9 @@ TEST(compile, reads_the_rules_of_a_file) {
   EXPECT_EQ(rules[2].name, "web.rules:7");
   EXPECT_FALSE(rules[2].named);
   EXPECT_EQ(rules[2].actions.size(), 3u);
-  EXPECT_EQ(rules[2].text, "when payload matches \"^SET\" do replace /SET (\\w+) (\\d+)/ with \"SET  $1 ${2}0\" , log \"# no comment\", dump");
+  EXPECT_EQ(rules[2].text,
+            "when payload matches \"^SET\" do replace /SET (\\w+) (\\d+)/ with \"SET  $1 ${2}0\" , log \"# no "
+            "comment\", dump");
   EXPECT_EQ(rules[3].name, "lossy");
   EXPECT_TRUE(file("").ok());
   EXPECT_TRUE(file("\n  \n# only\n").ok());
@@ -60,18 +63,22 @@ TEST(compile, white_space_and_comments_do_not_change_a_rule_s_text) {
 }
 
 TEST(compile, lets_stand_for_their_values) {
-  const compiled c = compile({{"a.rules",
-                               "let WEB = {80, 443, 8000..8080}\nlet token=\"s3cr3t\"\nlet NET = 10.0.0.0/8\nlet MORE = WEB\nlet AGE = 10s\nlet RE = \"^get\"\nlet NEG = -5\nlet HEAD = 47:45\n"
-                               "when tcp.dstport in WEB && ip.addr == NET && conn.age < AGE && payload matches RE && payload[0:2] == HEAD && tcp.srcport in MORE && tcp.srcport + 1 > NEG && tcp.port in {1, WEB} && ip.src in {NET}\n"
-                               " do replace token with HEAD, delete token\n",
-                               "", true},
-                              {"-e:1", "when from.client do delete token", "", false}},
-                             {});
+  const compiled c =
+      compile({{"a.rules",
+                "let WEB = {80, 443, 8000..8080}\nlet token=\"s3cr3t\"\nlet NET = 10.0.0.0/8\nlet MORE = WEB\nlet AGE "
+                "= 10s\nlet RE = \"^get\"\nlet NEG = -5\nlet HEAD = 47:45\n"
+                "when tcp.dstport in WEB && ip.addr == NET && conn.age < AGE && payload matches RE && payload[0:2] == "
+                "HEAD && tcp.srcport in MORE && tcp.srcport + 1 > NEG && tcp.port in {1, WEB} && ip.src in {NET}\n"
+                " do replace token with HEAD, delete token\n",
+                "", true},
+               {"-e:1", "when from.client do delete token", "", false}},
+              {});
   ASSERT_TRUE(c.ok()) << all_of(c);
   EXPECT_EQ(c.rules->rules[0].actions[0].pattern.octets, "s3cr3t");
   EXPECT_EQ(c.rules->rules[0].actions[0].value.text(), "GE");
   EXPECT_EQ(c.rules->rules[1].text, "when from.client do delete \"s3cr3t\"");
-  EXPECT_NE(c.rules->rules[0].text.find("tcp.dstport in {80, 443, 8000..8080} &&"), std::string::npos) << c.rules->rules[0].text;
+  EXPECT_NE(c.rules->rules[0].text.find("tcp.dstport in {80, 443, 8000..8080} &&"), std::string::npos)
+      << c.rules->rules[0].text;
 }
 
 struct row {
@@ -81,13 +88,24 @@ struct row {
 };
 
 TEST(compile, refuses_lets) {
-  const row rows[] = {{"let tcp.port = 80", 1, 5, "is a field"},         {"let drop = 80", 1, 5, "word of the language"}, {"let contains = 80", 1, 5, "word of the language"},
-                      {"let when = 80", 1, 5, "word of the language"},   {"let X 80", 1, 7, "expected '='"},              {"let X = ", 1, 8, "expected a value"},
-                      {"let X = {80", 1, 9, "'{' without"},              {"let = 80", 1, 5, "expected a name"},           {"let X = 80 81", 1, 12, "unexpected '81'"},
-                      {"let X = 1\nlet X = 2", 2, 5, "a value already"}, {"let X = tcp.port", 1, 9, "not a value"},       {"when tcp.port == Y do drop\nlet Y = 80", 1, 18, "not a number"},
-                      {"let X = {80}\nwhen tcp.port == X do drop", 2, 18, "is a set"}, {"let X = 80\nwhen tcp.port in X do drop", 2, 18, "expected a set"},
-                      {"let X = 99999\nwhen tcp.port == X do drop", 2, 18, "too large"}, {"let X = {80}\ndo delete X", 2, 11, "is a set"},
-                      {"let X = \"a(b\"\nwhen payload matches X do drop", 2, 22, "bad regex"}, {"let X = \"a\\x41$7\"\ndo replace /a/ with X", 2, 21, "no group '7'"},
+  const row rows[] = {{"let tcp.port = 80", 1, 5, "is a field"},
+                      {"let drop = 80", 1, 5, "word of the language"},
+                      {"let contains = 80", 1, 5, "word of the language"},
+                      {"let when = 80", 1, 5, "word of the language"},
+                      {"let X 80", 1, 7, "expected '='"},
+                      {"let X = ", 1, 8, "expected a value"},
+                      {"let X = {80", 1, 9, "'{' without"},
+                      {"let = 80", 1, 5, "expected a name"},
+                      {"let X = 80 81", 1, 12, "unexpected '81'"},
+                      {"let X = 1\nlet X = 2", 2, 5, "a value already"},
+                      {"let X = tcp.port", 1, 9, "not a value"},
+                      {"when tcp.port == Y do drop\nlet Y = 80", 1, 18, "not a number"},
+                      {"let X = {80}\nwhen tcp.port == X do drop", 2, 18, "is a set"},
+                      {"let X = 80\nwhen tcp.port in X do drop", 2, 18, "expected a set"},
+                      {"let X = 99999\nwhen tcp.port == X do drop", 2, 18, "too large"},
+                      {"let X = {80}\ndo delete X", 2, 11, "is a set"},
+                      {"let X = \"a(b\"\nwhen payload matches X do drop", 2, 22, "bad regex"},
+                      {"let X = \"a\\x41$7\"\ndo replace /a/ with X", 2, 21, "no group '7'"},
                       {"let 5 = 80", 1, 5, "expected a name"}};
   for (const row& r : rows) {
     const compiled c = file(r.text);
@@ -100,11 +118,19 @@ TEST(compile, refuses_lets) {
 }
 
 TEST(compile, tells_every_error_with_its_place) {
-  const compiled c = compile({{"a.rules", "do drip\nwhen from.client\n  && tcp.prt == 80\n  do drop\r\n  x: do drop\n\ndo drop\nonce: do dump\n", "", true}, {"-e:1", " once: do dump", "", false}, {"-e:2", "do dumpp", "", false}}, {});
+  const compiled c =
+      compile({{"a.rules",
+                "do drip\nwhen from.client\n  && tcp.prt == 80\n  do drop\r\n  x: do drop\n\ndo drop\nonce: do dump\n",
+                "", true},
+               {"-e:1", " once: do dump", "", false},
+               {"-e:2", "do dumpp", "", false}},
+              {});
   EXPECT_FALSE(c.ok());
   std::string got;
   for (const diagnostic& d : c.diagnostics)
-    if (d.how == diagnostic::severity::error) got += d.place.file + ' ' + std::to_string(d.place.line) + ':' + std::to_string(d.place.column) + ' ' + d.message + " | " + d.hint + '\n';
+    if (d.how == diagnostic::severity::error)
+      got += d.place.file + ' ' + std::to_string(d.place.line) + ':' + std::to_string(d.place.column) + ' ' +
+             d.message + " | " + d.hint + '\n';
   EXPECT_EQ(got,
             "a.rules 1:4 unknown action 'drip' | did you mean 'drop'?\n"
             "a.rules 3:6 unknown field 'tcp.prt' | did you mean 'tcp.port'?\n"
@@ -118,7 +144,9 @@ TEST(compile, tells_every_error_with_its_place) {
 }
 
 TEST(compile, default_names) {
-  const compiled c = compile({{"-e:1", "do dump", "", false}, {"-e:2", "do dump\ndo dump", "", false}, {"x.rules", "\ndo dump", "", true}}, {});
+  const compiled c = compile(
+      {{"-e:1", "do dump", "", false}, {"-e:2", "do dump\ndo dump", "", false}, {"x.rules", "\ndo dump", "", true}},
+      {});
   ASSERT_TRUE(c.ok()) << all_of(c);
   std::string names;
   for (const rule& r : c.rules->rules) names += r.name + ' ';
@@ -177,7 +205,12 @@ TEST(compile, garbage_does_not_crash) {
   const std::uint64_t seed = 20261122;
   std::cout << "seed " << seed << '\n';
   random_source random{seed};
-  static const char* const pieces[] = {"when ", "do ", "replace ", "\"", "\\", "/", "with ", "{", "}", "(", ")", "[", "]", "tcp.port", "payload", " == ", "80", "..", ",", "#", " #", "\n", "\n ", "let ", "X", "= ", "in ", "not ", "&&", "-", "$1", "@f", "'", "log ", "chance", "(5%)", ":", "\r", "\t", "insert ", "at ", "start", "before ", "ip.src", "10.0.0.0/8", "::1", "\xff", "é", "\x01", "matches "};
+  static const char* const pieces[] = {
+      "when ", "do ",   "replace ", "\"",       "\\",         "/",    "with ", "{",    "}",    "(",
+      ")",     "[",     "]",        "tcp.port", "payload",    " == ", "80",    "..",   ",",    "#",
+      " #",    "\n",    "\n ",      "let ",     "X",          "= ",   "in ",   "not ", "&&",   "-",
+      "$1",    "@f",    "'",        "log ",     "chance",     "(5%)", ":",     "\r",   "\t",   "insert ",
+      "at ",   "start", "before ",  "ip.src",   "10.0.0.0/8", "::1",  "\xff",  "é",    "\x01", "matches "};
   const int cases = static_cast<int>(30'000 * MIDWIRE_TEST_SCALE) + 100;
   for (int i = 0; i < cases; ++i) {
     std::string text;

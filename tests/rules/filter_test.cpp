@@ -47,103 +47,303 @@ void check(const std::vector<row>& rows, const fields::stream_unit& unit) {
 
 TEST(filter, relations_and_their_spellings) {
   const sample s;
-  check({{"tcp.dstport == 80", true}, {"tcp.dstport eq 80", true}, {"tcp.dstport any_eq 80", true}, {"tcp.dstport == 81", false},
-         {"tcp.port == 80", true}, {"tcp.port == 40000", true}, {"tcp.port == 41", false},
-         {"tcp.port != 80", false}, {"tcp.port ne 80", false}, {"tcp.port all_ne 80", false}, {"tcp.port != 41", true},
-         {"tcp.port === 80", false}, {"tcp.port all_eq 80", false}, {"tcp.dstport === 80", true},
-         {"tcp.port !== 80", true}, {"tcp.port any_ne 80", true}, {"tcp.port ~= 80", true}, {"tcp.dstport !== 80", false},
-         {"tcp.port < 81", true}, {"tcp.port lt 80", false}, {"tcp.port <= 80", true}, {"tcp.port le 79", false},
-         {"tcp.port > 40000", false}, {"tcp.port gt 39999", true}, {"tcp.port >= 40000", true}, {"tcp.port ge 40001", false},
-         {"any tcp.port != 80", true}, {"all tcp.port > 79", true}, {"all tcp.port > 80", false}, {"all tcp.port == 80", false}, {"any tcp.port === 80", true},
-         {"tcp.srcport > tcp.dstport", true}, {"tcp.port == tcp.dstport", true}, {"ip.src == ip.dst", false}, {"ip.addr == ip.dst", true}, {"ip.addr != ip.dst", false}},
+  check({{"tcp.dstport == 80", true},       {"tcp.dstport eq 80", true},
+         {"tcp.dstport any_eq 80", true},   {"tcp.dstport == 81", false},
+         {"tcp.port == 80", true},          {"tcp.port == 40000", true},
+         {"tcp.port == 41", false},         {"tcp.port != 80", false},
+         {"tcp.port ne 80", false},         {"tcp.port all_ne 80", false},
+         {"tcp.port != 41", true},          {"tcp.port === 80", false},
+         {"tcp.port all_eq 80", false},     {"tcp.dstport === 80", true},
+         {"tcp.port !== 80", true},         {"tcp.port any_ne 80", true},
+         {"tcp.port ~= 80", true},          {"tcp.dstport !== 80", false},
+         {"tcp.port < 81", true},           {"tcp.port lt 80", false},
+         {"tcp.port <= 80", true},          {"tcp.port le 79", false},
+         {"tcp.port > 40000", false},       {"tcp.port gt 39999", true},
+         {"tcp.port >= 40000", true},       {"tcp.port ge 40001", false},
+         {"any tcp.port != 80", true},      {"all tcp.port > 79", true},
+         {"all tcp.port > 80", false},      {"all tcp.port == 80", false},
+         {"any tcp.port === 80", true},     {"tcp.srcport > tcp.dstport", true},
+         {"tcp.port == tcp.dstport", true}, {"ip.src == ip.dst", false},
+         {"ip.addr == ip.dst", true},       {"ip.addr != ip.dst", false}},
         s.unit);
 }
 
 TEST(filter, sets_and_ranges) {
   const sample s;
-  check({{"tcp.dstport in {80, 443, 8000..8080}", true}, {"tcp.dstport in {443, 8000..8080}", false}, {"tcp.dstport in {70..90}", true}, {"tcp.dstport in {80..80}", true},
-         {"tcp.dstport in {81..79}", false}, {"tcp.dstport not in {80}", false}, {"tcp.dstport not in {81}", true}, {"not tcp.dstport in {81}", true},
-         {"tcp.port in {1..79, 81..39999}", false}, {"all tcp.port in {80, 40000}", true}, {"all tcp.port in {80}", false}, {"tcp.port in {0x50}", true},
-         {"ip.addr in {10.0.0.0/8}", true}, {"ip.src in {10.1.0.4..10.1.0.6}", true}, {"ip.src in {10.1.0.6..10.1.0.9, 11.0.0.0/8}", false},
-         {"ipv6.src in {::1}", false}, {"ipv6.src not in {::1}", true}, {"payload[0:3] in {\"PUT\", \"GET\"}", true}, {"payload[0] in {40..50}", true}, {"payload[0] in {48..50}", false},
-         {"conn.age in {10s..11s}", true}, {"conn.age in {1..2}", false}, {"string(tcp.dstport) in {\"80\"}", true}},
+  check({{"tcp.dstport in {80, 443, 8000..8080}", true},
+         {"tcp.dstport in {443, 8000..8080}", false},
+         {"tcp.dstport in {70..90}", true},
+         {"tcp.dstport in {80..80}", true},
+         {"tcp.dstport in {81..79}", false},
+         {"tcp.dstport not in {80}", false},
+         {"tcp.dstport not in {81}", true},
+         {"not tcp.dstport in {81}", true},
+         {"tcp.port in {1..79, 81..39999}", false},
+         {"all tcp.port in {80, 40000}", true},
+         {"all tcp.port in {80}", false},
+         {"tcp.port in {0x50}", true},
+         {"ip.addr in {10.0.0.0/8}", true},
+         {"ip.src in {10.1.0.4..10.1.0.6}", true},
+         {"ip.src in {10.1.0.6..10.1.0.9, 11.0.0.0/8}", false},
+         {"ipv6.src in {::1}", false},
+         {"ipv6.src not in {::1}", true},
+         {"payload[0:3] in {\"PUT\", \"GET\"}", true},
+         {"payload[0] in {40..50}", true},
+         {"payload[0] in {48..50}", false},
+         {"conn.age in {10s..11s}", true},
+         {"conn.age in {1..2}", false},
+         {"string(tcp.dstport) in {\"80\"}", true}},
         s.unit);
 }
 
 TEST(filter, precedence_is_wireshark_s) {
   const sample s;
-  check({{"! tcp.port == 81 && ip", true}, {"! tcp.port == 80 || ip", true}, {"!(tcp.port == 80 || ip)", false},
-         {"ip or tcp and ipv6", true}, {"(ip or tcp) and ipv6", false}, {"ipv6 and ip or tcp", true}, {"ipv6 && (ip || tcp)", false},
-         {"not not ip", true}, {"!!ip", true}, {"not ip or ip", true},
-         {"tcp.dstport & 16 == 16", true}, {"tcp.dstport bitwise_and 15 == 0", true}, {"tcp.dstport & 0xff + 1 == 0", true},
-         {"tcp.dstport + 1 * 2 == 82", true}, {"{tcp.dstport + 1} * 2 == 162", true}, {"tcp.dstport - 10 == 70", true}, {"tcp.dstport / 3 == 26", true},
-         {"tcp.dstport % 7 == 3", true}, {"-tcp.dstport == -80", true}, {"tcp.dstport == tcp.srcport - 39920", true}, {"tcp.dstport == {100 - 2 * 10}", true}, {"tcp.dstport == 2 * {tcp.dstport / 2}", true}, {"tcp.dstport == 80 and(ip)", true}, {"tcp.dstport==80&&ip", true}},
+  check({{"! tcp.port == 81 && ip", true},
+         {"! tcp.port == 80 || ip", true},
+         {"!(tcp.port == 80 || ip)", false},
+         {"ip or tcp and ipv6", true},
+         {"(ip or tcp) and ipv6", false},
+         {"ipv6 and ip or tcp", true},
+         {"ipv6 && (ip || tcp)", false},
+         {"not not ip", true},
+         {"!!ip", true},
+         {"not ip or ip", true},
+         {"tcp.dstport & 16 == 16", true},
+         {"tcp.dstport bitwise_and 15 == 0", true},
+         {"tcp.dstport & 0xff + 1 == 0", true},
+         {"tcp.dstport + 1 * 2 == 82", true},
+         {"{tcp.dstport + 1} * 2 == 162", true},
+         {"tcp.dstport - 10 == 70", true},
+         {"tcp.dstport / 3 == 26", true},
+         {"tcp.dstport % 7 == 3", true},
+         {"-tcp.dstport == -80", true},
+         {"tcp.dstport == tcp.srcport - 39920", true},
+         {"tcp.dstport == {100 - 2 * 10}", true},
+         {"tcp.dstport == 2 * {tcp.dstport / 2}", true},
+         {"tcp.dstport == 80 and(ip)", true},
+         {"tcp.dstport==80&&ip", true}},
         s.unit);
 }
 
 TEST(filter, what_is_absent_makes_tests_false) {
   const sample s;
-  check({{"ipv6.src == ::1", false}, {"ipv6.src != ::1", false}, {"!(ipv6.src == ::1)", true}, {"all ipv6.addr != ::1", false}, {"count(ipv6.addr) == 0", false}, {"count(ip.addr) == 2", true},
-         {"ipv6", false}, {"ip", true}, {"tcp", true}, {"from.client", true}, {"from.server", false}, {"conn.id", true}, {"payload", true},
-         {"ip.src#1", true}, {"ip.src#2", false}, {"ip.src#1 == 10.1.0.5", true}, {"ip.src#2 != 10.1.0.5", false}, {"tcp.port#[1-4] == 80", true}, {"tcp.port#[2-4] == 80", false}, {"ip.src#[-1]", true},
-         {"ip.src#[-2]", false}, {"ip.src#[:2]", true}, {"ip.src#[1:]", true}, {"ip.src#[2,1]", true}},
+  check({{"ipv6.src == ::1", false},
+         {"ipv6.src != ::1", false},
+         {"!(ipv6.src == ::1)", true},
+         {"all ipv6.addr != ::1", false},
+         {"count(ipv6.addr) == 0", false},
+         {"count(ip.addr) == 2", true},
+         {"ipv6", false},
+         {"ip", true},
+         {"tcp", true},
+         {"from.client", true},
+         {"from.server", false},
+         {"conn.id", true},
+         {"payload", true},
+         {"ip.src#1", true},
+         {"ip.src#2", false},
+         {"ip.src#1 == 10.1.0.5", true},
+         {"ip.src#2 != 10.1.0.5", false},
+         {"tcp.port#[1-4] == 80", true},
+         {"tcp.port#[2-4] == 80", false},
+         {"ip.src#[-1]", true},
+         {"ip.src#[-2]", false},
+         {"ip.src#[:2]", true},
+         {"ip.src#[1:]", true},
+         {"ip.src#[2,1]", true}},
         s.unit);
   fields::stream_unit empty = s.unit;
   empty.payload = {};
-  check({{"payload", false}, {"payload contains \"x\"", false}, {"len(payload) == 0", false}, {"unit.len == 0", true}, {"payload != 00", false}}, empty);
+  check({{"payload", false},
+         {"payload contains \"x\"", false},
+         {"len(payload) == 0", false},
+         {"unit.len == 0", true},
+         {"payload != 00", false}},
+        empty);
 }
 
 TEST(filter, slices_and_octets) {
   const sample s{"GET /\x00\x10\xff"};
-  check({{"payload[0:3] == \"GET\"", true}, {"payload[0:3] == 47:45:54", true}, {"payload[0:3] == 47-45-54", true}, {"payload[0:3] == 47.45.54", true}, {"payload[0:3] == 474554", true},
-         {"payload[0] == 47", true}, {"payload[0] == 0x47", true}, {"payload[0] == 'G'", true}, {"payload[0] == 71", false}, {"payload[0-2] == \"GET\"", true}, {"payload[:3] == \"GET\"", true},
-         {"payload[3] == 20", true}, {"payload[-3:] == 2f", false}, {"payload[4] == '\\x2f'", true}, {"payload[1,0] == \"EG\"", true}, {"payload[0,2-3,4:1] == \"GT /\"", true},
-         {"payload[0:2,1:2] == payload[0,1,1,2]", true}, {"payload[0:2] == payload[2:2]", false}, {"payload[0:2] < payload[2:2]", true}, {"payload[0:100]", false}, {"payload[0:100] != \"x\"", false}, {"payload[4]", true}, {"payload[5]", false},
-         {"payload[-1] == '/'", true}, {"payload[-2:2] == \" /\"", true}, {"payload[-5:] == payload", true}, {"payload[-6:]", false}, {"payload[-2-4] == \" /\"", true}, {"payload[5:]", false}, {"payload == \"GET /\"", true}, {"payload > \"GET\"", true}, {"payload < \"GEU\"", true},
-         {"payload[0] & 40", true}, {"payload[0] & 80", false}, {"payload[0] & 0f == 7", true}, {"payload[0:2] & ff:00 == 47:00", true}, {"payload & ff:00 == 47:00", false}, {"payload[1:2] & payload[0:2] == 45:44", true},
-         {"ip.src[0:2] == 0a:01", true}, {"ip.addr[0] == c0", true}, {"ip.src & 255.0.0.0 == 10.0.0.0", true}, {"string(tcp.dstport)[0] == \"8\"", true}, {"string(ip.src)[0:2,-1] == \"105\"", true}},
+  check({{"payload[0:3] == \"GET\"", true},
+         {"payload[0:3] == 47:45:54", true},
+         {"payload[0:3] == 47-45-54", true},
+         {"payload[0:3] == 47.45.54", true},
+         {"payload[0:3] == 474554", true},
+         {"payload[0] == 47", true},
+         {"payload[0] == 0x47", true},
+         {"payload[0] == 'G'", true},
+         {"payload[0] == 71", false},
+         {"payload[0-2] == \"GET\"", true},
+         {"payload[:3] == \"GET\"", true},
+         {"payload[3] == 20", true},
+         {"payload[-3:] == 2f", false},
+         {"payload[4] == '\\x2f'", true},
+         {"payload[1,0] == \"EG\"", true},
+         {"payload[0,2-3,4:1] == \"GT /\"", true},
+         {"payload[0:2,1:2] == payload[0,1,1,2]", true},
+         {"payload[0:2] == payload[2:2]", false},
+         {"payload[0:2] < payload[2:2]", true},
+         {"payload[0:100]", false},
+         {"payload[0:100] != \"x\"", false},
+         {"payload[4]", true},
+         {"payload[5]", false},
+         {"payload[-1] == '/'", true},
+         {"payload[-2:2] == \" /\"", true},
+         {"payload[-5:] == payload", true},
+         {"payload[-6:]", false},
+         {"payload[-2-4] == \" /\"", true},
+         {"payload[5:]", false},
+         {"payload == \"GET /\"", true},
+         {"payload > \"GET\"", true},
+         {"payload < \"GEU\"", true},
+         {"payload[0] & 40", true},
+         {"payload[0] & 80", false},
+         {"payload[0] & 0f == 7", true},
+         {"payload[0:2] & ff:00 == 47:00", true},
+         {"payload & ff:00 == 47:00", false},
+         {"payload[1:2] & payload[0:2] == 45:44", true},
+         {"ip.src[0:2] == 0a:01", true},
+         {"ip.addr[0] == c0", true},
+         {"ip.src & 255.0.0.0 == 10.0.0.0", true},
+         {"string(tcp.dstport)[0] == \"8\"", true},
+         {"string(ip.src)[0:2,-1] == \"105\"", true}},
         s.unit);
   const sample binary{std::string_view{"GET /\x00\x10\xff", 8}};
-  check({{"payload[5] == 00", true}, {"payload[6] == 10", true}, {"payload[6] == 16", false}, {"payload[-1] == ff", true}, {"payload[5:2] == 0010", true}, {"payload[7] > 7f", true}, {"payload contains 00:10", true}, {"payload contains \"\\x00\\020\"", true}, {"len(payload) == 8", true}},
+  check({{"payload[5] == 00", true},
+         {"payload[6] == 10", true},
+         {"payload[6] == 16", false},
+         {"payload[-1] == ff", true},
+         {"payload[5:2] == 0010", true},
+         {"payload[7] > 7f", true},
+         {"payload contains 00:10", true},
+         {"payload contains \"\\x00\\020\"", true},
+         {"len(payload) == 8", true}},
         binary.unit);
 }
 
 TEST(filter, contains_and_matches) {
   const sample s{"Set-Cookie: A=b\nnext"};
-  check({{"payload contains \"Cookie\"", true}, {"payload contains \"cookie\"", false}, {"payload contains r\"A=b\"", true}, {"payload contains 41:3d", true}, {"payload contains 'A'", true}, {"payload contains payload[4:3]", true},
-         {"payload matches \"cookie\"", true}, {"payload ~ \"COOKIE\"", true}, {"payload matches \"(?-i)cookie\"", false}, {"payload matches \"^next\"", false}, {"payload matches \"(?m)^next\"", true}, {"payload matches \"b.next\"", false},
-         {"payload matches \"(?s)b.next\"", true}, {"payload matches r\"\\w=\\w\"", true}, {"payload matches \"\\\\w=\\\\w\"", true}, {"payload[0:3] matches \"^set$\"", true}, {"string(ip.src) matches r\"^10\\.\"", true}, {"string(tcp.port) contains \"000\"", true},
-         {"all string(tcp.port) contains \"000\"", false}, {"string(conn.age) == \"10.500000000\"", true}, {"upper(string(tcp.dstport)) == \"80\"", true}, {"lower(string(ip.src)) contains \"10.\"", true}},
+  check({{"payload contains \"Cookie\"", true},
+         {"payload contains \"cookie\"", false},
+         {"payload contains r\"A=b\"", true},
+         {"payload contains 41:3d", true},
+         {"payload contains 'A'", true},
+         {"payload contains payload[4:3]", true},
+         {"payload matches \"cookie\"", true},
+         {"payload ~ \"COOKIE\"", true},
+         {"payload matches \"(?-i)cookie\"", false},
+         {"payload matches \"^next\"", false},
+         {"payload matches \"(?m)^next\"", true},
+         {"payload matches \"b.next\"", false},
+         {"payload matches \"(?s)b.next\"", true},
+         {"payload matches r\"\\w=\\w\"", true},
+         {"payload matches \"\\\\w=\\\\w\"", true},
+         {"payload[0:3] matches \"^set$\"", true},
+         {"string(ip.src) matches r\"^10\\.\"", true},
+         {"string(tcp.port) contains \"000\"", true},
+         {"all string(tcp.port) contains \"000\"", false},
+         {"string(conn.age) == \"10.500000000\"", true},
+         {"upper(string(tcp.dstport)) == \"80\"", true},
+         {"lower(string(ip.src)) contains \"10.\"", true}},
         s.unit);
   const sample nul{std::string_view{"a\0b", 3}};
-  check({{"payload matches \"a\\x00b\"", true}, {"payload matches r\"a\\x00b\"", true}, {"payload matches \"^a.b$\"", true}}, nul.unit);
+  check({{"payload matches \"a\\x00b\"", true},
+         {"payload matches r\"a\\x00b\"", true},
+         {"payload matches \"^a.b$\"", true}},
+        nul.unit);
 }
 
 TEST(filter, numbers_times_and_functions) {
   const sample s;
-  check({{"tcp.dstport == 0120", true}, {"tcp.dstport == 0x50", true}, {"tcp.dstport == 0b1010000", true}, {"tcp.dstport == 'P'", true}, {"unit.index == 3", true}, {"unit.len == 17", true}, {"conn.id == 3", true}, {"conn.octets == 100", true},
-         {"conn.octets < 18446744073709551615", true}, {"conn.age > 10s", true}, {"conn.age > 10", true}, {"conn.age > 10.5", false}, {"conn.age >= 10.5s", true}, {"conn.age == 10500ms", true}, {"conn.age < 1m", true}, {"conn.age > 1h", false},
-         {"conn.age + 500ms == 11s", true}, {"conn.age == 10500000us", true}, {"conn.age == 10500000000ns", true}, {"abs(-tcp.dstport) == 80", true}, {"abs(tcp.dstport - 100) == 20", true}, {"max(tcp.port) == 40000", true}, {"min(tcp.port) == 80", true},
-         {"max(tcp.dstport, 1000) == 1000", true}, {"min(tcp.srcport, tcp.dstport) == 80", true}, {"min(ip.addr) == 10.1.0.5", true}, {"max(ipv6.addr, ipv6.src) == ::1", false}, {"len(payload) == unit.len", true}, {"len(payload) == 17", true}, {"count(tcp.port) == 2", true}, {"count(tcp.srcport) == 1", true},
-         {"tcp.dstport / {tcp.dstport - 80} == 1", false}, {"tcp.dstport % {tcp.dstport - 80} != 1", false}, {"conn.octets * 18446744073709551615 > 0", false}, {"tcp.dstport - 80", false}, {"tcp.dstport - 79", true}, {"tcp.dstport & 16", true}, {"tcp.dstport & 15", false},
-         {"-tcp.dstport < 0", true}, {"tcp.port + tcp.port == 160", true}, {"tcp.port + tcp.port == 40080", true}, {"tcp.port + tcp.port == 81", false}},
+  check({{"tcp.dstport == 0120", true},
+         {"tcp.dstport == 0x50", true},
+         {"tcp.dstport == 0b1010000", true},
+         {"tcp.dstport == 'P'", true},
+         {"unit.index == 3", true},
+         {"unit.len == 17", true},
+         {"conn.id == 3", true},
+         {"conn.octets == 100", true},
+         {"conn.octets < 18446744073709551615", true},
+         {"conn.age > 10s", true},
+         {"conn.age > 10", true},
+         {"conn.age > 10.5", false},
+         {"conn.age >= 10.5s", true},
+         {"conn.age == 10500ms", true},
+         {"conn.age < 1m", true},
+         {"conn.age > 1h", false},
+         {"conn.age + 500ms == 11s", true},
+         {"conn.age == 10500000us", true},
+         {"conn.age == 10500000000ns", true},
+         {"abs(-tcp.dstport) == 80", true},
+         {"abs(tcp.dstport - 100) == 20", true},
+         {"max(tcp.port) == 40000", true},
+         {"min(tcp.port) == 80", true},
+         {"max(tcp.dstport, 1000) == 1000", true},
+         {"min(tcp.srcport, tcp.dstport) == 80", true},
+         {"min(ip.addr) == 10.1.0.5", true},
+         {"max(ipv6.addr, ipv6.src) == ::1", false},
+         {"len(payload) == unit.len", true},
+         {"len(payload) == 17", true},
+         {"count(tcp.port) == 2", true},
+         {"count(tcp.srcport) == 1", true},
+         {"tcp.dstport / {tcp.dstport - 80} == 1", false},
+         {"tcp.dstport % {tcp.dstport - 80} != 1", false},
+         {"conn.octets * 18446744073709551615 > 0", false},
+         {"tcp.dstport - 80", false},
+         {"tcp.dstport - 79", true},
+         {"tcp.dstport & 16", true},
+         {"tcp.dstport & 15", false},
+         {"-tcp.dstport < 0", true},
+         {"tcp.port + tcp.port == 160", true},
+         {"tcp.port + tcp.port == 40080", true},
+         {"tcp.port + tcp.port == 81", false}},
         s.unit);
 }
 
 TEST(filter, addresses) {
   const sample s;
-  check({{"ip.src == 10.1.0.5", true}, {"ip.src == 10.0.0.0/8", true}, {"ip.src == 11.0.0.0/8", false}, {"ip.src == 10.1.0.6/31", false}, {"ip.src == 10.1.0.4/31", true}, {"ip.addr == 192.168.0.0/16", true}, {"ip.addr != 10.0.0.0/8", false}, {"ip.src != 10.0.0.0/8", false}, {"ip.src < 10.1.0.6", true},
-         {"ip.src >= 10.1.0.5", true}, {"ip.src > 10.0.0.0/8", false}, {"ip.src == 0.0.0.0/0", true}, {"ip.version == 4", true}, {"ip.dst == 10.1.0.5", false}},
+  check({{"ip.src == 10.1.0.5", true},
+         {"ip.src == 10.0.0.0/8", true},
+         {"ip.src == 11.0.0.0/8", false},
+         {"ip.src == 10.1.0.6/31", false},
+         {"ip.src == 10.1.0.4/31", true},
+         {"ip.addr == 192.168.0.0/16", true},
+         {"ip.addr != 10.0.0.0/8", false},
+         {"ip.src != 10.0.0.0/8", false},
+         {"ip.src < 10.1.0.6", true},
+         {"ip.src >= 10.1.0.5", true},
+         {"ip.src > 10.0.0.0/8", false},
+         {"ip.src == 0.0.0.0/0", true},
+         {"ip.version == 4", true},
+         {"ip.dst == 10.1.0.5", false}},
         s.unit);
   const sample back{"x", direction::to_client};
-  check({{"ip.src == 192.168.1.2", true}, {"ip.dst == 10.1.0.5", true}, {"tcp.srcport == 80", true}, {"from.server", true}, {"from.client", false}}, back.unit);
+  check({{"ip.src == 192.168.1.2", true},
+         {"ip.dst == 10.1.0.5", true},
+         {"tcp.srcport == 80", true},
+         {"from.server", true},
+         {"from.client", false}},
+        back.unit);
   sample six;
   six.conn.client = *address::parse_ip("2001:db8::1", 1), six.conn.server = *address::parse_ip("::ffff:10.0.0.1", 2);
-  check({{"ipv6.src == 2001:db8::1", true}, {"ipv6.src == 2001:db8::/32", true}, {"ipv6.addr == 2001:db9::/32", false}, {"ipv6.src == 2001:DB8:0:0:0:0:0:1", true}, {"ip.dst == 10.0.0.1", true}, {"ip.src", false}, {"ipv6.dst", false}, {"ip.version == 4 && ipv6.version == 6", true}, {"string(ipv6.src) == \"2001:db8::1\"", true}},
+  check({{"ipv6.src == 2001:db8::1", true},
+         {"ipv6.src == 2001:db8::/32", true},
+         {"ipv6.addr == 2001:db9::/32", false},
+         {"ipv6.src == 2001:DB8:0:0:0:0:0:1", true},
+         {"ip.dst == 10.0.0.1", true},
+         {"ip.src", false},
+         {"ipv6.dst", false},
+         {"ip.version == 4 && ipv6.version == 6", true},
+         {"string(ipv6.src) == \"2001:db8::1\"", true}},
         six.unit);
   sample local;
   local.conn.client = address::unix_path("/run/a");
-  check({{"ip.src", false}, {"tcp.srcport", false}, {"tcp.port == 80", true}, {"all tcp.port == 80", true}, {"tcp", true}}, local.unit);
+  check({{"ip.src", false},
+         {"tcp.srcport", false},
+         {"tcp.port == 80", true},
+         {"all tcp.port == 80", true},
+         {"tcp", true}},
+        local.unit);
 }
 
 TEST(filter, decides_what_the_connection_settles) {
@@ -194,7 +394,16 @@ TEST(filter, decide_agrees_with_holds) {
   const std::uint64_t seed = 7;
   std::cout << "seed " << seed << '\n';
   random_source random{seed};
-  static const char* const tests[] = {"from.client", "from.server", "tcp.dstport == 80", "ip.src == 10.0.0.0/8", "payload contains \"a\"", "unit.index < 3", "conn.age > 5s", "conn.id == 3", "ipv6", "chance(30%)"};
+  static const char* const tests[] = {"from.client",
+                                      "from.server",
+                                      "tcp.dstport == 80",
+                                      "ip.src == 10.0.0.0/8",
+                                      "payload contains \"a\"",
+                                      "unit.index < 3",
+                                      "conn.age > 5s",
+                                      "conn.id == 3",
+                                      "ipv6",
+                                      "chance(30%)"};
   const int cases = static_cast<int>(2000 * MIDWIRE_TEST_SCALE) + 50;
   for (int i = 0; i < cases; ++i) {
     std::string text;
@@ -210,12 +419,8 @@ TEST(filter, decide_agrees_with_holds) {
       s.unit.index = 1 + random.below(5), s.unit.age = std::chrono::seconds{random.below(10)};
       const tri known = f.decide(s.conn, s.unit.dir);
       const bool holds = f.holds(s.unit);
-      if (known != tri::depends) {
-        ASSERT_EQ(holds, known == tri::yes) << text;
-      }
-      if (holds) {
-        ASSERT_TRUE(f.can_hold(s.unit.dir)) << text;
-      }
+      if (known != tri::depends) { ASSERT_EQ(holds, known == tri::yes) << text; }
+      if (holds) { ASSERT_TRUE(f.can_hold(s.unit.dir)) << text; }
     }
   }
 }

@@ -54,8 +54,8 @@ inline std::string regex(const action& a, const std::string& text, const may_beg
   std::size_t done = 0, from = 0;
   std::uint64_t times = 0;
   while (a.times == 0 || times < a.times) {
-    const int count = pcre2_match(code, reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(), from, PCRE2_NOTEMPTY,
-                                  data, nullptr);
+    const int count =
+        pcre2_match(code, reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(), from, PCRE2_NOTEMPTY, data, nullptr);
     if (count < 0) break;
     const PCRE2_SIZE* ends = pcre2_get_ovector_pointer(data);
     if (!may(ends[0])) {
@@ -65,9 +65,8 @@ inline std::string regex(const action& a, const std::string& text, const may_beg
     const std::uint32_t pairs = pcre2_get_ovector_count(data);
     out += text.substr(done, ends[0] - done) + made(a, [&](int g) {
              const auto n = static_cast<std::size_t>(g);
-             return n >= pairs || ends[2 * n] == PCRE2_UNSET
-                        ? std::string{}
-                        : text.substr(ends[2 * n], ends[2 * n + 1] - ends[2 * n]);
+             return n >= pairs || ends[2 * n] == PCRE2_UNSET ? std::string{}
+                                                             : text.substr(ends[2 * n], ends[2 * n + 1] - ends[2 * n]);
            });
     done = from = ends[1];
     ++times;

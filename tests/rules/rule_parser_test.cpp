@@ -59,11 +59,13 @@ TEST(rule_parser, patterns) {
 }
 
 TEST(rule_parser, values) {
-  EXPECT_EQ(shown(only(R"(do replace "x" with "$1 ${a} $$")").value), R"("$1 ${a} $$")") << "no groups behind a literal";
+  EXPECT_EQ(shown(only(R"(do replace "x" with "$1 ${a} $$")").value), R"("$1 ${a} $$")")
+      << "no groups behind a literal";
   EXPECT_EQ(shown(only(R"(do replace /SET (\w+) (\d+)/ with "SET $1 ${2}0")").value), R"("SET "{1}" "{2}"0")");
   EXPECT_EQ(shown(only(R"(do replace /(?<who>a)(b)/ with "${who}$2$0$$")").value), R"({1}{2}{0}"$")");
   EXPECT_EQ(shown(only("do replace /a/ with 24:30").value), "\"$0\"") << "octets are octets";
-  EXPECT_EQ(shown(only("do replace /(a)/ with @body.bin").value), "\"" + std::string("$1\0x", 4) + "\"") << "so is a file";
+  EXPECT_EQ(shown(only("do replace /(a)/ with @body.bin").value), "\"" + std::string("$1\0x", 4) + "\"")
+      << "so is a file";
   EXPECT_EQ(shown(only("do replace \"a\" with @\"/abs/two words\"").value), "\"abs\"");
   EXPECT_EQ(shown(only("do replace \"a\" with \"\"").value), "");
   EXPECT_TRUE(only("do replace \"a\" with \"\"").value.constant());

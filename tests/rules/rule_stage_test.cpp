@@ -226,8 +226,9 @@ TEST(rule_stage, several_rules_equal_the_whole_answer_however_it_is_cut) {
 TEST(rule_stage, no_octet_is_held_longer_than_hold_however_the_sender_dribbles) {
   random_source random{seed_of_run() + 1};
   // Patterns that may always begin and never end, so that what comes out is what came in.
-  const auto rules = rules_of("do replace \"aaaX\" with \"y\"\ndo replace /[ab]+X/ with \"y\"\ndo replace /b.*X/s with \"y\"\n"
-                              "do replace \"abbaX\" with \"y\"\n");
+  const auto rules = rules_of(
+      "do replace \"aaaX\" with \"y\"\ndo replace /[ab]+X/ with \"y\"\ndo replace /b.*X/s with \"y\"\n"
+      "do replace \"abbaX\" with \"y\"\n");
   for (std::size_t n = cases(1000); n > 0; --n) {
     connection c{rules};
     std::vector<instant> arrived;
@@ -236,9 +237,7 @@ TEST(rule_stage, no_octet_is_held_longer_than_hold_however_the_sender_dribbles) 
       const std::size_t gone = c.at_server().size();
       ASSERT_LE(gone, sent.size());
       ASSERT_EQ(c.at_server(), sent.substr(0, gone)) << "seed " << seed_of_run();
-      if (gone < sent.size()) {
-        ASSERT_LT(c.now - arrived[gone], 50ms) << "seed " << seed_of_run();
-      }
+      if (gone < sent.size()) { ASSERT_LT(c.now - arrived[gone], 50ms) << "seed " << seed_of_run(); }
     };
     for (int step = 0; step < 60; ++step) {
       std::string piece(1 + random.below(3), 0);
@@ -299,7 +298,8 @@ TEST(rule_stage, strict_holds_for_ever_and_zero_not_at_all) {
 
 TEST(rule_stage, held_octets_stay_below_the_bound_for_all_rules) {
   const std::string rules = "do replace /a[^Z]*Z/ with \"1\"\ndo replace /b[^Y]*Y/ with \"2\"\n";
-  connection c{rules_of(rules + "do replace /c[^X]*X/ with \"3\"\n"), {.window = 4000, .most_held = 6000, .strict = true}};
+  connection c{rules_of(rules + "do replace /c[^X]*X/ with \"3\"\n"),
+               {.window = 4000, .most_held = 6000, .strict = true}};
   std::string sent;
   random_source random{seed_of_run() + 2};
   for (int n = 0; n < 200; ++n) {
@@ -402,9 +402,11 @@ TEST(rule_stage, stop_hides_the_unit_from_later_rules) {
 
 TEST(rule_stage, a_later_rule_sees_the_unit_as_the_earlier_one_left_it) {
   listener heard;
-  connection c{rules_of("do replace \"cat\" with \"dog\", dump\nwhen payload contains \"dog\" do log \"{unit.len} {payload}\"\n"
-                        "when payload contains \"hc\" do log \"held too\"\n"),
-               {}, &heard};
+  connection c{
+      rules_of("do replace \"cat\" with \"dog\", dump\nwhen payload contains \"dog\" do log \"{unit.len} {payload}\"\n"
+               "when payload contains \"hc\" do log \"held too\"\n"),
+      {},
+      &heard};
   c.send("a cat");
   EXPECT_EQ(heard.dumps, (std::vector<std::string>{"0 a dog"}));
   EXPECT_EQ(heard.logs, (std::vector<std::string>{"5 a dog"}));
@@ -493,9 +495,9 @@ TEST(rule_stage, reload_counts_from_the_next_unit_and_keeps_what_stays) {
 TEST(rule_stage, reload_in_the_middle_keeps_every_octet_in_order) {
   random_source random{seed_of_run() + 3};
   // Rules that never replace anything: whatever is reloaded when, what comes out is what came in.
-  const std::string all[] = {"do replace \"aabX\" with \"1\"", "do replace /b+aX/ with \"2\"", "do replace \"abaX\" with \"3\"",
-                             "when payload contains \"bb\" do replace /a.*X/ with \"4\"",
-                             "when unit.len > 2 do stop"};
+  const std::string all[] = {"do replace \"aabX\" with \"1\"", "do replace /b+aX/ with \"2\"",
+                             "do replace \"abaX\" with \"3\"",
+                             "when payload contains \"bb\" do replace /a.*X/ with \"4\"", "when unit.len > 2 do stop"};
   for (std::size_t n = cases(3000); n > 0; --n) {
     const auto any = [&] {
       std::string text;

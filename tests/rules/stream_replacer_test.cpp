@@ -45,7 +45,7 @@ std::size_t cases(double n) { return static_cast<std::size_t>(n * MIDWIRE_TEST_S
 
 /// Replacers in a row, fed by hand.
 struct row {
-  explicit row(const std::vector<action>& actions, std::size_t window = 64 * 1024) {
+  explicit row(std::vector<action> all, std::size_t window = 64 * 1024) : actions{std::move(all)} {
     for (const auto& a : actions) {
       plans.push_back(std::make_unique<replace_plan>(replace_plan::of(a)));
       members.push_back(
@@ -75,6 +75,7 @@ struct row {
     for (const auto& m : members) octets += m->held();
     return octets;
   }
+  std::vector<action> actions;
   std::deque<unit_mark> units;
   std::vector<std::unique_ptr<replace_plan>> plans;
   std::vector<std::unique_ptr<stream_replacer>> members;
@@ -91,18 +92,21 @@ struct source {
   const char* flags;
 };
 constexpr source regexes[] = {
-    {"a+b", ""}, {"a*", ""}, {"a|ab|abc", ""}, {"(?:abc|ab)c?", ""}, {"ab(?=c)", ""}, {"ab(?!c)", ""},
-    {"(?<=a)b", ""}, {"(?<!a)b", ""}, {"(?<=ab)c+", ""}, {"(?<=(?<=a)b)c", ""}, {"\\ba", ""}, {"a\\b", ""},
-    {"\\Ba\\B", ""}, {"\\b\\w+\\b", ""}, {"^a", ""}, {"^a", "m"}, {"a$", ""}, {"a$", "m"}, {"\\Aa", ""},
-    {"\\Aab|b", ""}, {"a\\z", ""}, {"a\\Z", ""}, {"ab*?c", ""}, {"a.*?b", ""}, {"a.*b", ""}, {"a.*b", "s"},
-    {"(a|b)\\1", ""}, {"(a+)(b+)", ""}, {"(a)?b", ""}, {"[^a]b", ""}, {"\\n", ""}, {"\\n$", ""}, {"^\\n", "m"},
-    {"^$\\n", "m"}, {"(?<=^a)b", "m"}, {"(?<=\\Aa)b", ""}, {"(?<=^)b", ""}, {"\\Ga", ""}, {"\\Gab|c", ""},
-    {"(?:\\Ga|b)c?", ""}, {"A+B", "i"}, {"a b # two", "x"}, {"a++b", ""}, {"(?>a+|ba)c", ""}, {"a(?=.*c)", ""},
-    {"a(?=[^c]*b)", "s"}, {"(?=ab)a", ""}, {"a\\Kb", ""}, {".*b", ""}, {".*b", "s"}, {".+", ""}, {"^.+$", "m"},
-    {"\\w+ ?", ""}, {"(?:a|b)*c", ""}, {"a{2,3}", ""}, {"a{2,}?b", ""}, {"(a(b)?)+c", ""}, {"\\R", ""},
-    {"b\\R?a", ""}, {"(?<=\\bab)c", ""}, {"(?<!\\w)b", ""}, {"a(?!$)", ""}, {"(?i)a(?-i)b", ""}, {"(?m)^b$", ""},
-    {"(?<n>a|b)\\k<n>", ""}, {"a(?=\\z)|c", ""}, {"c(?=\\n?$)", ""}, {"(?|a(b)|c(a))", ""}, {"(a(?1)?b)", ""},
-    {"\\s+", ""}, {"[ab]{3}", ""}, {"b(?<=ab)", ""}, {"(?<=a|bc)c", ""}, {"ab", ""}, {"AB", "i"},
+    {"a+b", ""},          {"a*", ""},         {"a|ab|abc", ""},      {"(?:abc|ab)c?", ""}, {"ab(?=c)", ""},
+    {"ab(?!c)", ""},      {"(?<=a)b", ""},    {"(?<!a)b", ""},       {"(?<=ab)c+", ""},    {"(?<=(?<=a)b)c", ""},
+    {"\\ba", ""},         {"a\\b", ""},       {"\\Ba\\B", ""},       {"\\b\\w+\\b", ""},   {"^a", ""},
+    {"^a", "m"},          {"a$", ""},         {"a$", "m"},           {"\\Aa", ""},         {"\\Aab|b", ""},
+    {"a\\z", ""},         {"a\\Z", ""},       {"ab*?c", ""},         {"a.*?b", ""},        {"a.*b", ""},
+    {"a.*b", "s"},        {"(a|b)\\1", ""},   {"(a+)(b+)", ""},      {"(a)?b", ""},        {"[^a]b", ""},
+    {"\\n", ""},          {"\\n$", ""},       {"^\\n", "m"},         {"^$\\n", "m"},       {"(?<=^a)b", "m"},
+    {"(?<=\\Aa)b", ""},   {"(?<=^)b", ""},    {"\\Ga", ""},          {"\\Gab|c", ""},      {"(?:\\Ga|b)c?", ""},
+    {"A+B", "i"},         {"a b # two", "x"}, {"a++b", ""},          {"(?>a+|ba)c", ""},   {"a(?=.*c)", ""},
+    {"a(?=[^c]*b)", "s"}, {"(?=ab)a", ""},    {"a\\Kb", ""},         {".*b", ""},          {".*b", "s"},
+    {".+", ""},           {"^.+$", "m"},      {"\\w+ ?", ""},        {"(?:a|b)*c", ""},    {"a{2,3}", ""},
+    {"a{2,}?b", ""},      {"(a(b)?)+c", ""},  {"\\R", ""},           {"b\\R?a", ""},       {"(?<=\\bab)c", ""},
+    {"(?<!\\w)b", ""},    {"a(?!$)", ""},     {"(?i)a(?-i)b", ""},   {"(?m)^b$", ""},      {"(?<n>a|b)\\k<n>", ""},
+    {"a(?=\\z)|c", ""},   {"c(?=\\n?$)", ""}, {"(?|a(b)|c(a))", ""}, {"(a(?1)?b)", ""},    {"\\s+", ""},
+    {"[ab]{3}", ""},      {"b(?<=ab)", ""},   {"(?<=a|bc)c", ""},    {"ab", ""},           {"AB", "i"},
 };
 constexpr const char* literals[] = {"a", "ab", "aab", "aba", "abab", "aaab", "abcab", "aaaa", "b\n", "ba", "abacaba"};
 constexpr const char* values[] = {"", "x", "ab", "a", "longer than it was", "\n"};
@@ -128,9 +132,8 @@ std::string any_text(random_source& random, std::size_t most) {
 std::string show(const std::vector<action>& actions, const std::string& text) {
   std::string s = "seed " + std::to_string(seed_of_run()) + "\n";
   for (const auto& a : actions)
-    s += (a.pattern.how == pattern::kind::regex ? "/" : "\"") + a.pattern.octets +
-         (a.pattern.multi_line ? " m" : "") + (a.pattern.dot_all ? " s" : "") + " times " + std::to_string(a.times) +
-         "\n";
+    s += (a.pattern.how == pattern::kind::regex ? "/" : "\"") + a.pattern.octets + (a.pattern.multi_line ? " m" : "") +
+         (a.pattern.dot_all ? " s" : "") + " times " + std::to_string(a.times) + "\n";
   return s + "text " + ::testing::PrintToString(text);
 }
 
@@ -152,7 +155,7 @@ TEST(stream_replacer, equals_the_whole_answer_however_it_is_cut) {
     got += r.finish();
     ASSERT_EQ(r.held(), 0u);
     ASSERT_EQ(got, want) << show(actions, text);
-    for (const auto& m : r.members) ASSERT_EQ(m->count().early_held + m->count().early_fresh, 0u) << show(actions, text);
+    for (const auto& m : r.members) ASSERT_EQ(m->count().early, 0u) << show(actions, text);
   }
 }
 
@@ -186,13 +189,166 @@ TEST(stream_replacer, begins_only_where_the_filter_held) {
     for (std::size_t at = 0; at < text.size();) {
       const std::size_t size = std::min(text.size() - at, 1 + random.below(6));
       const bool acts = random.one_in(2);
-      std::fill(may.begin() + static_cast<std::ptrdiff_t>(at), may.begin() + static_cast<std::ptrdiff_t>(at + size), acts);
+      std::fill(may.begin() + static_cast<std::ptrdiff_t>(at), may.begin() + static_cast<std::ptrdiff_t>(at + size),
+                acts);
       got += r.feed(text.substr(at, size), {}, acts);
       at += size;
     }
     got += r.finish();
     const std::string want = replace_reference::replace(actions[0], text, [&](std::size_t at) { return may[at]; });
     ASSERT_EQ(got, want) << show(actions, text) << " may begin at " << ::testing::PrintToString(may);
+  }
+}
+
+TEST(stream_replacer, holds_exactly_the_longest_suffix_that_may_begin_the_literal) {
+  random_source random{seed_of_run() + 3};
+  for (std::size_t n = cases(20000); n > 0; --n) {
+    std::string literal(1 + random.below(8), 0), text(random.below(40), 0);
+    for (auto& c : literal) c = "ab"[random.below(2)];
+    for (auto& c : text) c = "ab"[random.below(2)];
+    row r{{replacing(literal, "X")}};
+    std::string seen;  // what has come behind the last match
+    for (const char c : text) {
+      r.feed({&c, 1});
+      seen += c;
+      if (seen.ends_with(literal)) seen.clear();
+      std::size_t longest = std::min(seen.size(), literal.size() - 1);
+      while (!seen.ends_with(literal.substr(0, longest))) --longest;
+      ASSERT_EQ(r.held(), longest) << literal << " in " << text << " seed " << seed_of_run();
+    }
+  }
+}
+
+TEST(stream_replacer, long_literals_stay_linear) {
+  // Octets for octet, the worst text for a comparing search: all but the last octet of the literal, again and again.
+  std::string literal(64 * 1024, 'a');
+  literal.back() = 'b';
+  row r{{replacing(literal, "X")}};
+  const std::string text(1 << 20, 'a');
+  const auto start = std::chrono::steady_clock::now();
+  std::size_t out = r.feed(text).size();
+  for (int n = 0; n < 200000; ++n) out += r.feed("a").size();
+  EXPECT_EQ(r.held(), literal.size() - 1);
+  EXPECT_EQ(out + r.held(), text.size() + 200000);
+  EXPECT_TRUE(r.feed("b").ends_with("X"));
+  EXPECT_LT(std::chrono::steady_clock::now() - start, 20s);
+}
+
+TEST(stream_replacer, case_is_folded_in_both_searches) {
+  random_source random{seed_of_run() + 4};
+  for (std::size_t n = cases(5000); n > 0; --n) {
+    std::string text(random.below(300), 0);
+    for (auto& c : text) c = "aAbB-"[random.below(5)];
+    const std::string needle = std::string{"aAb"}.substr(0, 1 + random.below(3)) + "-";
+    const action regex = replacing_regex("(?:)" + needle, "X", "i");  // PCRE2's way
+    action literal = replacing(needle, "X");
+    literal.pattern.ignore_case = true;
+    const std::size_t cut = random.below(text.size() + 1);
+    row a{{literal}}, b{{replacing_regex(needle, "X", "i")}};
+    const std::string want = replace_reference::replace(regex, text);
+    for (row* r : {&a, &b}) {
+      std::string got = r->feed(text.substr(0, cut));
+      got += r->feed(text.substr(cut));
+      got += r->finish();
+      ASSERT_EQ(got, want);
+    }
+  }
+}
+
+TEST(stream_replacer, over_the_window_the_candidate_goes_and_later_ones_stay) {
+  row r{{replacing_regex("a[^c]*b", "X")}, 100};
+  std::string got = r.feed("a" + std::string(90, 'x'));
+  EXPECT_EQ(got, "");
+  got += r.feed(std::string(20, 'y') + "a");
+  EXPECT_EQ(got, "a" + std::string(90, 'x') + std::string(20, 'y'));
+  EXPECT_EQ(r.held(), 1u);
+  EXPECT_EQ(r.members[0]->count().early, 111u);
+  got = r.feed("zb");
+  EXPECT_EQ(got + r.finish(), "X");
+  // Whole by then: it is replaced.
+  row w{{replacing_regex("a+", "X")}, 100};
+  EXPECT_EQ(w.feed(std::string(100, 'a')), "");
+  EXPECT_EQ(w.feed("a"), "X");
+  row l{{replacing(std::string(50, 'a') + "b", "X")}, 20};
+  l.feed(std::string(40, 'a'));
+  EXPECT_EQ(l.held(), 20u);
+}
+
+TEST(stream_replacer, what_is_over_age_goes_and_what_is_younger_may_stay) {
+  random_source random{seed_of_run() + 5};
+  for (std::size_t n = cases(20000); n > 0; --n) {
+    const std::vector<action> actions{any_action(random)};
+    const std::string text = any_text(random, 30);
+    row r{actions};
+    std::vector<int> came;
+    std::string got;
+    int now = 0;
+    for (const char c : text) {
+      now += static_cast<int>(random.below(4));
+      got += r.feed({&c, 1}, instant{std::chrono::milliseconds{now}});
+      got += r.expire(instant{std::chrono::milliseconds{now - 5}});
+      for (const auto& s : r.members[0]->held_units())
+        ASSERT_GT(s.unit->arrived, instant{std::chrono::milliseconds{now - 5}}) << show(actions, text);
+    }
+    got += r.finish();
+    ASSERT_EQ(r.held(), 0u);
+    // What was decided early may only have missed matches: with nothing early the answer is the whole one.
+    if (r.members[0]->count().early == 0) { ASSERT_EQ(got, whole(actions, text)) << show(actions, text); }
+  }
+}
+
+TEST(stream_replacer, all_at_once_over_age_is_the_end_of_the_stream) {
+  random_source random{seed_of_run() + 6};
+  for (std::size_t n = cases(20000); n > 0; --n) {
+    const std::vector<action> actions{any_action(random)};
+    const std::string text = any_text(random, 30);
+    row r{actions};
+    std::string got;
+    for (const char c : text) got += r.feed({&c, 1});
+    got += r.expire(instant::max());
+    ASSERT_EQ(r.held(), 0u);
+    ASSERT_EQ(got, whole(actions, text)) << show(actions, text);
+  }
+}
+
+TEST(stream_replacer, a_match_as_long_as_the_window_is_found_in_small_pieces) {
+  for (const char* pattern : {"<b>(?:[^<]|<(?!/b>))*</b>", "<b>.*?</b>", "<b>(.|\\n)*?</b>"}) {
+    row r{{replacing_regex(pattern, "X", "s")}};
+    const std::string text = "a<b>" + std::string(60000, 'y') + "</b>z";
+    std::string got;
+    for (std::size_t at = 0; at < text.size(); at += 1448) got += r.feed(text.substr(at, 1448));
+    EXPECT_EQ(got + r.finish(), "aXz") << pattern;
+    EXPECT_EQ(r.members[0]->count().early, 0u) << pattern;
+  }
+}
+
+TEST(stream_replacer, hostile_text_costs_a_bounded_time) {
+  const struct {
+    const char* pattern;
+    std::string text;
+  } hostile[] = {
+      {"(a+)+$", std::string(64 * 1024, 'a') + "!"},
+      {"(a+)+b", std::string(64 * 1024, 'a') + "!"},
+      {"(a|aa)+$", std::string(64 * 1024, 'a') + "!"},
+      {"(.*)*x", std::string(64 * 1024, 'y') + "\n"},
+      {"a*a*a*b", std::string(32 * 1024, 'a') + "c"},
+      {"(x+x+)+y", std::string(40, 'x') + "-" + std::string(40, 'x') + "-" + std::string(9000, 'x') + "-"},
+  };
+  for (const auto& h : hostile) {
+    row r{{replacing_regex(h.pattern, "Z")}};
+    const auto start = std::chrono::steady_clock::now();
+    std::string got;
+    for (std::size_t at = 0; at < h.text.size(); at += 1000) got += r.feed(h.text.substr(at, 1000));
+    for (int n = 0; n < 20; ++n) got += r.feed(std::string(500, 'a') + "!");
+    got += r.finish();
+    const auto took = std::chrono::steady_clock::now() - start;
+    EXPECT_LT(took, 20s) << h.pattern;
+    EXPECT_GT(got.size(), 0u);
+    RecordProperty(h.pattern, std::to_string(std::chrono::duration_cast<std::chrono::milliseconds>(took).count()));
+    std::printf("%s: %lld ms, %llu limits, %llu early\n", h.pattern,
+                static_cast<long long>(std::chrono::duration_cast<std::chrono::milliseconds>(took).count()),
+                static_cast<unsigned long long>(r.members[0]->count().limit_hits),
+                static_cast<unsigned long long>(r.members[0]->count().early));
   }
 }
 

@@ -92,7 +92,9 @@ TEST(dump_stage, two_taps_show_before_and_after_at_every_cut) {
         if (!part.empty()) w.tell(side::client, event::data_received(part));
       w.tell(side::client, event::end_received());
       EXPECT_EQ(w.sent[0], "12xyz34xyz") << cut;
-      if (hints) EXPECT_EQ(w.shown[0], "12[ab|xyz]34[ab|xyz]") << cut;
+      if (hints) {
+        EXPECT_EQ(w.shown[0], "12[ab|xyz]34[ab|xyz]") << cut;
+      }
     }
 }
 

@@ -15,8 +15,8 @@ namespace midwire::fields {
 /// What holds for a whole connection: its two ends, as if midwire were not between them.
 struct connection_facts {
   address client, server;
-  std::uint64_t id = 0;         ///< counts from 1, per listener
-  std::uint64_t listener = 0;   ///< hash_text() of the mode as written
+  std::uint64_t id = 0;        ///< counts from 1, per listener
+  std::uint64_t listener = 0;  ///< hash_text() of the mode as written
   std::uint64_t seed = 0;
 };
 

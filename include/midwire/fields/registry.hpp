@@ -7,7 +7,26 @@
 namespace midwire::fields {
 
 /// Wireshark's types under their short names. `none` is present or not and has no value.
-enum class field_type : std::uint8_t { none, boolean, u8, u16, u24, u32, u64, i8, i32, fnum, f64, str, bytes, mac, ip4, ip6, time, dur };
+enum class field_type : std::uint8_t {
+  none,
+  boolean,
+  u8,
+  u16,
+  u24,
+  u32,
+  u64,
+  i8,
+  i32,
+  fnum,
+  f64,
+  str,
+  bytes,
+  mac,
+  ip4,
+  ip6,
+  time,
+  dur
+};
 std::string_view name_of(field_type t) noexcept;
 
 /// Dense: the index into all().
@@ -25,8 +44,8 @@ struct field_info {
   field_type type;
   level levels;
   bool writable;
-  bool many;              ///< may have several values in one unit (`ip.addr`, `tcp.port`)
-  bool per_unit;          ///< differs between units of one connection and direction
+  bool many;                     ///< may have several values in one unit (`ip.addr`, `tcp.port`)
+  bool per_unit;                 ///< differs between units of one connection and direction
   std::string_view description;  ///< one line; of a field that only packets have: its protocol
 };
 

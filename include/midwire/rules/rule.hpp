@@ -31,7 +31,9 @@ struct value {
   std::vector<part> parts;
   bool constant() const noexcept { return parts.empty() || (parts.size() == 1 && parts[0].group < 0); }
   /// The octets of a constant value.
-  std::string_view text() const noexcept { return parts.empty() ? std::string_view{} : std::string_view{parts[0].text}; }
+  std::string_view text() const noexcept {
+    return parts.empty() ? std::string_view{} : std::string_view{parts[0].text};
+  }
 };
 
 /// A template of `log`: text and fields, `{ip.src}`; `{{` and `}}` stand for braces.
@@ -45,10 +47,15 @@ struct log_text {
 };
 
 enum class action_kind : std::uint8_t {
-  replace,      ///< pattern, value; `delete PATTERN` has an empty value, `insert … before|after` keeps $0
-  insert,       ///< value at start, end or an offset of the direction (of the message, with framing)
-  truncate,     ///< the direction ends its octets behind the first `octets`; the rest is dropped
-  drop, close, reset, log, dump, stop,
+  replace,   ///< pattern, value; `delete PATTERN` has an empty value, `insert … before|after` keeps $0
+  insert,    ///< value at start, end or an offset of the direction (of the message, with framing)
+  truncate,  ///< the direction ends its octets behind the first `octets`; the rest is dropped
+  drop,
+  close,
+  reset,
+  log,
+  dump,
+  stop,
 };
 std::string_view name_of(action_kind k) noexcept;
 
@@ -67,7 +74,7 @@ struct action {
 
 /// Where a rule stands in its source.
 struct source_place {
-  std::string file;  ///< "-e:N" or a path
+  std::string file;                  ///< "-e:N" or a path
   std::size_t line = 0, column = 0;  ///< from 1; a column is an octet
 };
 
@@ -76,7 +83,7 @@ struct rule {
   bool named = false;
   std::string text;  ///< normalised: the same text keeps its state over a reload, and is what chance hashes
   source_place place;
-  filter when;       ///< empty: always
+  filter when;  ///< empty: always
   std::vector<action> actions;
 };
 
@@ -105,17 +112,18 @@ std::string format(const diagnostic& d, bool colour = false);
 /// A text of rules: a file's content, or one -e.
 struct source {
   static constexpr std::size_t max_size = 1024 * 1024;  ///< octets of `text`; more is refused
-  std::string name;    ///< "-e:1" or the path
+  std::string name;                                     ///< "-e:1" or the path
   std::string text;
   std::string folder;  ///< what `@path` is relative to; empty: the working folder
   bool file = true;    ///< false: one -e, whose rules are named `-e:N`
 };
 
-/// Reads a file named by `@path`; nothing: cannot be read (`error` says why). The caller does the reading: no files here.
+/// Reads a file named by `@path`; nothing: cannot be read (`error` says why). The caller does the reading: no files
+/// here.
 using file_reader = std::function<std::optional<std::string>(const std::string& path, std::string& error)>;
 
 struct compiled {
-  rule_set_ptr rules;  ///< null when there is an error
+  rule_set_ptr rules;                   ///< null when there is an error
   std::vector<diagnostic> diagnostics;  ///< in the order of the text; one error for each rule, 50 at most
   bool ok() const noexcept { return rules != nullptr; }
 };

@@ -35,10 +35,10 @@ class rule_observer {
 
 /// How a rule_stage holds back what may still begin a match.
 struct rule_options {
-  std::size_t window = 64 * 1024;               ///< octets held for one action
-  std::size_t most_held = 128 * 1024;           ///< octets held for one direction: at most the flow's low water mark
+  std::size_t window = 64 * 1024;                 ///< octets held for one action
+  std::size_t most_held = 128 * 1024;             ///< octets held for one direction: at most the flow's low water mark
   duration hold = std::chrono::milliseconds{50};  ///< after an octet's arrival; zero: nothing is held
-  bool strict = false;                          ///< held until decided; `hold` does not count
+  bool strict = false;                            ///< held until decided; `hold` does not count
 };
 
 /// Runs a set of rules on a flow without framing. Each chunk that arrives is a unit.

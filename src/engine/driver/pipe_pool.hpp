@@ -66,9 +66,8 @@ class pipe_pool {
   }
   /// One that still holds octets is closed: its octets must never meet another flow.
   void give_back(splice_pipe&& p) {
-    const splice_pipe gone = std::move(p);
-    if (gone && gone.held() == 0 && idle_.size() < most_idle)
-      idle_.push_back(std::move(const_cast<splice_pipe&>(gone)));
+    splice_pipe gone = std::move(p);
+    if (gone && gone.held() == 0 && idle_.size() < most_idle) idle_.push_back(std::move(gone));
   }
 
  private:
