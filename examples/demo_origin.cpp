@@ -32,8 +32,7 @@ class origin : public midwire::protocol {
   void data_received(midwire::chunk data) override {
     if (closing_) return;
     seen_ += data.text();
-    while (!closing_ && answer_one()) {
-    }
+    while (!closing_ && answer_one()) {}
     if (!closing_ && seen_.size() > max_head + max_body) refuse("413 Content Too Large");
   }
 
@@ -58,13 +57,16 @@ class origin : public midwire::protocol {
     if (seen_.size() < end + 4 + length) return false;
 
     const auto wish = field(head, "connection");
-    const bool keep = line.ends_with("1.1") ? !(wish && same_word(*wish, "close")) : wish && same_word(*wish, "keep-alive");
+    const bool keep =
+        line.ends_with("1.1") ? !(wish && same_word(*wish, "close")) : wish && same_word(*wish, "keep-alive");
     auto path = line.substr(std::min(line.size(), method.size() + 1));
     path = path.substr(0, path.find(' '));
     const std::string_view body{seen_.data() + end + 4, length};
     if (method == "GET" || method == "HEAD") {
-      if (path == "/") reply("200 OK", page, keep, method == "HEAD");
-      else reply("404 Not Found", "There is no such page here.\n", keep, method == "HEAD");
+      if (path == "/")
+        reply("200 OK", page, keep, method == "HEAD");
+      else
+        reply("404 Not Found", "There is no such page here.\n", keep, method == "HEAD");
     } else if (method == "POST") {
       reply("200 OK", body, keep, false);
     } else {
@@ -90,8 +92,10 @@ class origin : public midwire::protocol {
   }
 
   void reply(std::string_view status, std::string_view body, bool keep, bool head_only) {
-    auto text = "HTTP/1.1 " + std::string{status} + "\r\nServer: demo-origin\r\nContent-Type: text/plain\r\nContent-Length: " +
-                std::to_string(body.size()) + "\r\nConnection: " + (keep ? "keep-alive" : "close") + "\r\n\r\n";
+    auto text =
+        "HTTP/1.1 " + std::string{status} +
+        "\r\nServer: demo-origin\r\nContent-Type: text/plain\r\nContent-Length: " + std::to_string(body.size()) +
+        "\r\nConnection: " + (keep ? "keep-alive" : "close") + "\r\n\r\n";
     if (!head_only) text += body;
     transport().write(std::move(text));
   }

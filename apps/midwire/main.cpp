@@ -18,7 +18,8 @@
 namespace midwire::app {
 namespace {
 
-constexpr std::string_view help_text = R"(midwire - inspect, modify and inject network traffic while it crosses the network
+constexpr std::string_view help_text =
+    R"(midwire - inspect, modify and inject network traffic while it crosses the network
 
 usage: midwire COMMAND [OPTIONS]
 
@@ -66,8 +67,10 @@ int complain(status how, std::string_view what, std::string_view hint) {
 int complain_at(status how, std::string_view what, std::string_view text, std::size_t offset, std::string_view hint) {
   // The caret stands below the octet also when octets before it are shown escaped.
   const auto front = streams::printable(text.substr(0, std::min(offset, text.size())));
-  const auto width = static_cast<std::size_t>(std::count_if(front.begin(), front.end(), [](char c) { return (c & 0xc0) != 0x80; }));
-  auto shown = "midwire: error: " + streams::printable(what) + "\n  " + streams::printable(text) + "\n  " + std::string(width, ' ') + "^\n";
+  const auto width =
+      static_cast<std::size_t>(std::count_if(front.begin(), front.end(), [](char c) { return (c & 0xc0) != 0x80; }));
+  auto shown = "midwire: error: " + streams::printable(what) + "\n  " + streams::printable(text) + "\n  " +
+               std::string(width, ' ') + "^\n";
   if (!hint.empty()) shown += "  hint: " + streams::printable(hint) + '\n';
   std::fwrite(shown.data(), 1, shown.size(), stderr);
   return how;
@@ -96,8 +99,9 @@ int run(const words& arguments) {
   if (command == "proxy") return proxy_command(rest);
   if (command == "serve") return serve_command(rest);
   if (command == "rules") return rules_command(rest);
-  static const std::vector<std::string> later{"edit", "inspect", "inline", "capture", "replay", "send", "merge", "split", "diff",
-                                              "anonymize", "ca", "run", "config", "script", "doctor", "cleanup"};
+  static const std::vector<std::string> later{"edit",   "inspect", "inline", "capture",   "replay", "send",
+                                              "merge",  "split",   "diff",   "anonymize", "ca",     "run",
+                                              "config", "script",  "doctor", "cleanup"};
   if (std::find(later.begin(), later.end(), command) != later.end())
     return complain(wrong_usage, "command '" + command + "' is not available yet", "available: proxy, serve, rules");
   const auto near = nearest(command, {"proxy", "serve", "rules", "help"});
@@ -116,7 +120,5 @@ int main(int count, char** arguments) {
     const int status = midwire::app::run({arguments + std::min(count, 1), arguments + count});
     std::fflush(stdout);
     return status;
-  } catch (const std::exception& e) {
-    return midwire::app::complain(midwire::app::work_failed, e.what());
-  }
+  } catch (const std::exception& e) { return midwire::app::complain(midwire::app::work_failed, e.what()); }
 }

@@ -41,13 +41,16 @@ std::optional<std::uint64_t> number_value(const std::string& option, const std::
 
 std::optional<std::uint64_t> size_value(const std::string& option, const std::string& text) {
   const auto size = streams::parse_size(text);
-  if (!size) complain(wrong_usage, option + ": '" + streams::printable(text) + "' is not a size", "write octets, or 64KiB, 10MB, 1GiB");
+  if (!size)
+    complain(wrong_usage, option + ": '" + streams::printable(text) + "' is not a size",
+             "write octets, or 64KiB, 10MB, 1GiB");
   return size;
 }
 
 std::optional<duration> time_value(const std::string& option, const std::string& text) {
   const auto time = streams::parse_time(text);
-  if (!time) complain(wrong_usage, option + ": '" + streams::printable(text) + "' is not a time", "write 50ms, 1.5s or 2m");
+  if (!time)
+    complain(wrong_usage, option + ": '" + streams::printable(text) + "' is not a time", "write 50ms, 1.5s or 2m");
   return time;
 }
 
@@ -75,13 +78,18 @@ std::optional<int> parse(CLI::App& app, const words& arguments, const std::vecto
                     near.empty() ? "see: midwire " + app.get_name() + " --help" : "did you mean '" + near + "'?");
   }
   if (const auto extra = app.remaining(); !extra.empty())
-    return complain(wrong_usage, "unexpected word '" + streams::printable(extra.front()) + "'", "see: midwire " + app.get_name() + " --help");
+    return complain(wrong_usage, "unexpected word '" + streams::printable(extra.front()) + "'",
+                    "see: midwire " + app.get_name() + " --help");
   return std::nullopt;
 }
 
 void rule_arguments::add_to(CLI::App& app, bool plain_files) {
-  rule_ = app.add_option("-e", rules_, "a rule, such as 'do replace \"a\" with \"b\"' (repeat)")->allow_extra_args(false)->type_name("RULE");
-  file_ = app.add_option("--rules", files_, "a file of rules (repeat); read again on SIGHUP")->allow_extra_args(false)->type_name("FILE");
+  rule_ = app.add_option("-e", rules_, "a rule, such as 'do replace \"a\" with \"b\"' (repeat)")
+              ->allow_extra_args(false)
+              ->type_name("RULE");
+  file_ = app.add_option("--rules", files_, "a file of rules (repeat); read again on SIGHUP")
+              ->allow_extra_args(false)
+              ->type_name("FILE");
   if (plain_files) plain_file_ = app.add_option("files", plain_, "files of rules")->type_name("FILE");
 }
 
@@ -98,17 +106,21 @@ streams::rule_files rule_arguments::in_order(const CLI::App& app) const {
 
 void stream_options::add_to(CLI::App& app) {
   rules.add_to(app);
-  app.add_option("--seed", seed_text_, "seed of all chance (default: random, printed when a rule uses chance)")->type_name("N");
+  app.add_option("--seed", seed_text_, "seed of all chance (default: random, printed when a rule uses chance)")
+      ->type_name("N");
   app.add_flag("--json", json, "print events as JSON, one object a line");
   app.add_flag("-q,--quiet", quiet, "say nothing on stderr but errors");
   app.add_flag("-v,--verbose", verbose, "say more: each connection");
-  app.add_option("--color", color_text_, "auto, always or never (auto: on a terminal, unless NO_COLOR is set)")->type_name("WHEN");
-  app.add_option("--dump", dump_text_, "print what passes, before and after where they differ: hex or text")->type_name("STYLE");
+  app.add_option("--color", color_text_, "auto, always or never (auto: on a terminal, unless NO_COLOR is set)")
+      ->type_name("WHEN");
+  app.add_option("--dump", dump_text_, "print what passes, before and after where they differ: hex or text")
+      ->type_name("STYLE");
   app.add_option("--window", window_text_, "what a rule may hold back of a direction (64KiB)")->type_name("SIZE");
   app.add_option("--hold", hold_text_, "how long it may hold it (50ms); strict: until decided")->type_name("TIME");
   app.add_option("--buffer", buffer_text_, "memory for a direction of a connection (256KiB)")->type_name("SIZE");
   app.add_option("--drain", drain_text_, "how long connections may finish after SIGTERM (10s)")->type_name("TIME");
-  app.add_option("--idle-timeout", idle_text_, "end connections that were silent for so long (never)")->type_name("TIME");
+  app.add_option("--idle-timeout", idle_text_, "end connections that were silent for so long (never)")
+      ->type_name("TIME");
   app.add_option("--threads", threads_text_, "loops (one for each core this process may use)")->type_name("N");
   app.add_flag("--no-splice", no_splice_, "copy also what no rule touches");
 }
@@ -122,7 +134,8 @@ std::optional<int> stream_options::check(const CLI::App& app) {
   }
   if (!dump_text_.empty()) {
     if (dump_text_ != "hex" && dump_text_ != "text")
-      return complain(wrong_usage, "--dump: '" + streams::printable(dump_text_) + "' is not a style", "write --dump hex or --dump text");
+      return complain(wrong_usage, "--dump: '" + streams::printable(dump_text_) + "' is not a style",
+                      "write --dump hex or --dump text");
     dump = dump_text_ == "hex" ? streams::dump_style::hex : streams::dump_style::text;
   }
   if (color_text_ == "auto") {
@@ -131,7 +144,8 @@ std::optional<int> stream_options::check(const CLI::App& app) {
   } else if (color_text_ == "always" || color_text_ == "never") {
     colour = color_text_ == "always";
   } else {
-    return complain(wrong_usage, "--color: '" + streams::printable(color_text_) + "' is unknown", "write auto, always or never");
+    return complain(wrong_usage, "--color: '" + streams::printable(color_text_) + "' is unknown",
+                    "write auto, always or never");
   }
   auto& limits = settings.limits;
   if (!buffer_text_.empty()) {
@@ -154,10 +168,13 @@ std::optional<int> stream_options::check(const CLI::App& app) {
   } else if (!hold_text_.empty()) {
     const auto time = time_value("--hold", hold_text_);
     if (!time) return wrong_usage;
-    if (time->count() == 0) return complain(wrong_usage, "--hold: 0 would find no match that TCP cut in two", "write a time above zero, or strict");
+    if (time->count() == 0)
+      return complain(wrong_usage, "--hold: 0 would find no match that TCP cut in two",
+                      "write a time above zero, or strict");
     settings.hold = *time;
   }
-  for (const auto& [name, text, to] : {std::tuple{"--drain", &drain_text_, &drain}, std::tuple{"--idle-timeout", &idle_text_, &limits.idle}}) {
+  for (const auto& [name, text, to] :
+       {std::tuple{"--drain", &drain_text_, &drain}, std::tuple{"--idle-timeout", &idle_text_, &limits.idle}}) {
     if (text->empty()) continue;
     const auto time = time_value(name, *text);
     if (!time) return wrong_usage;
@@ -166,7 +183,8 @@ std::optional<int> stream_options::check(const CLI::App& app) {
   if (!threads_text_.empty()) {
     const auto number = number_value("--threads", threads_text_);
     if (!number) return wrong_usage;
-    if (*number < 1 || *number > 1024) return complain(wrong_usage, "--threads: " + threads_text_ + " is out of range", "1 to 1024");
+    if (*number < 1 || *number > 1024)
+      return complain(wrong_usage, "--threads: " + threads_text_ + " is out of range", "1 to 1024");
     threads = static_cast<unsigned>(*number);
   }
   return std::nullopt;

@@ -55,7 +55,8 @@ struct stream_options {
   duration drain = std::chrono::seconds{10};
 
  private:
-  std::string seed_text_, dump_text_, color_text_ = "auto", window_text_, hold_text_, buffer_text_, drain_text_, idle_text_, threads_text_;
+  std::string seed_text_, dump_text_, color_text_ = "auto", window_text_, hold_text_, buffer_text_, drain_text_,
+                                      idle_text_, threads_text_;
   bool no_splice_ = false;
 };
 

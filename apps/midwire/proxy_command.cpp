@@ -26,18 +26,41 @@ const std::vector<refused_option>& refused() {
     const std::string tls = "TLS is not taken apart: its octets pass as they are";
     const std::string hosts = "write a filter instead, for example: -e 'when ip.addr == 10.0.0.0/8 do stop'";
     const std::string replay = "replaying is not available yet";
-    const std::string http = "HTTP is not parsed: write a rule on its octets, for example: -e 'do replace \"old\" with \"new\"'";
+    const std::string http =
+        "HTTP is not parsed: write a rule on its octets, for example: -e 'do replace \"old\" with \"new\"'";
     return std::vector<refused_option>{
-        {"-s", script}, {"--scripts", script}, {"--script", script}, {"-w", record}, {"--record", record}, {"--save-stream-file", record},
+        {"-s", script},
+        {"--scripts", script},
+        {"--script", script},
+        {"-w", record},
+        {"--record", record},
+        {"--save-stream-file", record},
         {"--set", "settings are options of their own here: see midwire proxy --help"},
-        {"-k", tls}, {"--ssl-insecure", tls}, {"--certs", tls},
-        {"--ignore-hosts", hosts}, {"--allow-hosts", hosts}, {"--tcp-hosts", hosts}, {"--udp-hosts", hosts},
-        {"-n", "a proxy without a listener does nothing: midwire rules check FILE checks rules"}, {"--no-server", "midwire rules check FILE checks rules"},
-        {"-r", replay}, {"--rfile", replay}, {"-C", replay}, {"--client-replay", replay}, {"-S", replay}, {"--server-replay", replay},
+        {"-k", tls},
+        {"--ssl-insecure", tls},
+        {"--certs", tls},
+        {"--ignore-hosts", hosts},
+        {"--allow-hosts", hosts},
+        {"--tcp-hosts", hosts},
+        {"--udp-hosts", hosts},
+        {"-n", "a proxy without a listener does nothing: midwire rules check FILE checks rules"},
+        {"--no-server", "midwire rules check FILE checks rules"},
+        {"-r", replay},
+        {"--rfile", replay},
+        {"-C", replay},
+        {"--client-replay", replay},
+        {"-S", replay},
+        {"--server-replay", replay},
         {"-M", "write another mode instead of a mapped URL: reverse:tcp://HOST:PORT@PORT"},
         {"--map-remote", "write another mode instead of a mapped URL: reverse:tcp://HOST:PORT@PORT"},
-        {"-B", http}, {"--modify-body", http}, {"-H", http}, {"--modify-headers", http}, {"--anticache", http}, {"--stickycookie", http},
-        {"--stickyauth", http}, {"--anticomp", http}};
+        {"-B", http},
+        {"--modify-body", http},
+        {"-H", http},
+        {"--modify-headers", http},
+        {"--anticache", http},
+        {"--stickycookie", http},
+        {"--stickyauth", http},
+        {"--anticomp", http}};
   }();
   return table;
 }
@@ -53,7 +76,9 @@ int proxy_command(const words& arguments) {
   app.add_option("-m,--mode", named, "the same, as an option (repeat)")->allow_extra_args(false)->type_name("MODE");
   app.add_option("-p,--listen-port", port, "port of modes that name none")->type_name("PORT");
   app.add_option("--listen-host", host, "address of modes that name none (127.0.0.1)")->type_name("HOST");
-  app.add_option("--on-connect-error", on_error, "what the client sees when the server cannot be reached: close or reset")->type_name("HOW");
+  app.add_option("--on-connect-error", on_error,
+                 "what the client sees when the server cannot be reached: close or reset")
+      ->type_name("HOW");
   app.add_option("--connect-timeout", connect_timeout, "how long connecting may take (30s)")->type_name("TIME");
   options.add_to(app);
   app.footer(examples);
@@ -66,11 +91,13 @@ int proxy_command(const words& arguments) {
     unsigned number = 65536;
     const auto [at, error] = std::from_chars(port.data(), port.data() + port.size(), number);
     if (error != std::errc{} || at != port.data() + port.size() || number > 65535)
-      return complain(wrong_usage, "invalid port: " + streams::printable(port), "a port is 0 to 65535; 0 takes a free one");
+      return complain(wrong_usage, "invalid port: " + streams::printable(port),
+                      "a port is 0 to 65535; 0 takes a free one");
     defaults.port = static_cast<std::uint16_t>(number);
   }
   if (on_error != "close" && on_error != "reset")
-    return complain(wrong_usage, "--on-connect-error: '" + streams::printable(on_error) + "' is unknown", "write close or reset");
+    return complain(wrong_usage, "--on-connect-error: '" + streams::printable(on_error) + "' is unknown",
+                    "write close or reset");
   options.settings.reset_on_connect_error = on_error == "reset";
   if (!connect_timeout.empty()) {
     const auto time = time_value("--connect-timeout", connect_timeout);
@@ -78,7 +105,9 @@ int proxy_command(const words& arguments) {
     options.settings.connect_timeout = *time;
   }
   plain.insert(plain.end(), named.begin(), named.end());
-  if (plain.empty()) return complain(wrong_usage, "no mode", "write where to listen and to connect: midwire proxy reverse:tcp://HOST:PORT@PORT");
+  if (plain.empty())
+    return complain(wrong_usage, "no mode",
+                    "write where to listen and to connect: midwire proxy reverse:tcp://HOST:PORT@PORT");
   for (const auto& spec : plain) {
     auto mode = streams::parse_mode(spec, defaults);
     if (!mode) return complain_at(wrong_usage, mode.error().what, spec, mode.error().offset, mode.error().hint);

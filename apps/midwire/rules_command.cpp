@@ -62,8 +62,9 @@ examples:
   }
   for (const auto& f : fields::all())
     if (fits(f))
-      std::printf("%-*s  %-5s  %-14s  %s\n", static_cast<int>(width), std::string{f.name}.c_str(), std::string{fields::name_of(f.type)}.c_str(),
-                  std::string{level_text(f.levels)}.c_str(), std::string{f.description}.c_str());
+      std::printf("%-*s  %-5s  %-14s  %s\n", static_cast<int>(width), std::string{f.name}.c_str(),
+                  std::string{fields::name_of(f.type)}.c_str(), std::string{level_text(f.levels)}.c_str(),
+                  std::string{f.description}.c_str());
   return done;
 }
 
@@ -78,7 +79,8 @@ examples:
 }  // namespace
 
 int rules_command(const words& arguments) {
-  if (arguments.empty()) return complain(wrong_usage, "what about the rules?", "midwire rules check FILE, or midwire rules fields");
+  if (arguments.empty())
+    return complain(wrong_usage, "what about the rules?", "midwire rules check FILE, or midwire rules fields");
   const words rest{arguments.begin() + 1, arguments.end()};
   const auto& word = arguments.front();
   if (word == "check") return check_command(rest);

@@ -35,12 +35,14 @@ void block_signals() {
 
 std::uint64_t random_seed() {
   std::uint64_t seed = 0;
-  if (getrandom(&seed, sizeof seed, 0) != sizeof seed) seed = static_cast<std::uint64_t>(streams::wall_now().time_since_epoch().count());
+  if (getrandom(&seed, sizeof seed, 0) != sizeof seed)
+    seed = static_cast<std::uint64_t>(streams::wall_now().time_since_epoch().count());
   // Readers of JSON take numbers for doubles: below 2^53 the printed seed is the seed.
   return seed >> 11;
 }
 
-std::string diagnostics_text(const std::vector<rules::diagnostic>& all, rules::diagnostic::severity least, bool colour) {
+std::string diagnostics_text(const std::vector<rules::diagnostic>& all, rules::diagnostic::severity least,
+                             bool colour) {
   std::string text;
   for (const auto& d : all)
     if (d.how <= least) text += rules::format(d, colour);
@@ -106,12 +108,14 @@ class reloader {
 int explain_listen_error(const std::system_error& e, const std::vector<streams::mode>& modes) {
   const auto what = streams::printable(e.what());
   if (e.code() == std::errc::address_in_use)
-    return complain(work_failed, what, "another program listens there: choose another port (…@PORT, 0 takes a free one), or stop it");
+    return complain(work_failed, what,
+                    "another program listens there: choose another port (…@PORT, 0 takes a free one), or stop it");
   const bool low = std::any_of(modes.begin(), modes.end(), [](const streams::mode& m) {
     return m.listen.how == endpoint::scheme::tcp && m.listen.port != 0 && m.listen.port < 1024;
   });
   if ((e.code() == std::errc::permission_denied || e.code() == std::errc::operation_not_permitted) && low)
-    return complain(privilege_missing, what, "ports below 1024 need CAP_NET_BIND_SERVICE: choose a higher port, or give it to the program");
+    return complain(privilege_missing, what,
+                    "ports below 1024 need CAP_NET_BIND_SERVICE: choose a higher port, or give it to the program");
   if (e.code() == std::errc::address_not_available)
     return complain(work_failed, what, "this machine has no such address: 127.0.0.1 is itself, 0.0.0.0 every address");
   return complain(work_failed, what);
@@ -142,9 +146,9 @@ int run::operator()() {
   const auto loaded = options_.rule_texts.load();
   for (const auto& why : loaded.unreadable) complain(work_failed, streams::printable(why));
   if (!loaded.unreadable.empty()) return work_failed;
-  const auto least = options_.verbose > 0  ? rules::diagnostic::severity::note
-                     : options_.quiet      ? rules::diagnostic::severity::error
-                                           : rules::diagnostic::severity::warning;
+  const auto least = options_.verbose > 0 ? rules::diagnostic::severity::note
+                     : options_.quiet     ? rules::diagnostic::severity::error
+                                          : rules::diagnostic::severity::warning;
   const auto said = diagnostics_text(loaded.result.diagnostics, least, isatty(STDERR_FILENO) == 1);
   std::fputs(said.c_str(), stderr);
   if (!loaded.ok()) return wrong_usage;
@@ -169,7 +173,8 @@ int run::operator()() {
     sink = text_.get();
   }
   set_log([this](int level, std::string_view line) {
-    if (level + options_.verbose >= 2 && !(options_.quiet && level < 3)) talk_.write("midwire: " + streams::printable(line) + '\n');
+    if (level + options_.verbose >= 2 && !(options_.quiet && level < 3))
+      talk_.write("midwire: " + streams::printable(line) + '\n');
   });
 
   reactor_options how;
@@ -180,8 +185,10 @@ int run::operator()() {
   reloader reload{options_.rule_texts, *proxy_, talk_, options_.quiet};
   for (const int number : {SIGINT, SIGTERM}) first.on_signal(number, [this, number] { signalled(number); });
   first.on_signal(SIGHUP, [this, &reload] {
-    if (options_.rule_texts.has_files()) reload.ask();
-    else if (!options_.quiet) talk_.write("nothing to reload: no --rules FILE was given\n");
+    if (options_.rule_texts.has_files())
+      reload.ask();
+    else if (!options_.quiet)
+      talk_.write("nothing to reload: no --rules FILE was given\n");
   });
   if (loaded.result.rules->uses_chance() && !options_.seed && !options_.quiet)
     talk_.write("seed " + std::to_string(settings.seed) + "\n");
@@ -196,8 +203,10 @@ int run::operator()() {
 
   auto summary = proxy_->totals();
   summary.lost = results_->lost();
-  if (json_) json_->take(summary);
-  else if (!options_.quiet) talk_.write(streams::summary_text(summary) + '\n');
+  if (json_)
+    json_->take(summary);
+  else if (!options_.quiet)
+    talk_.write(streams::summary_text(summary) + '\n');
   results_->finish(std::chrono::seconds{2});
   talk_.finish(std::chrono::seconds{1});
   return done;

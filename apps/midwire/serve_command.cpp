@@ -27,7 +27,8 @@ int serve_command(const words& arguments) {
   if (const auto status = options.check(app)) return *status;
   auto parsed = parse_endpoint(endpoint);
   if (!parsed)
-    return complain_at(wrong_usage, parsed.error().what, endpoint, parsed.error().offset, "write tcp://HOST:PORT or unix:/path");
+    return complain_at(wrong_usage, parsed.error().what, endpoint, parsed.error().offset,
+                       "write tcp://HOST:PORT or unix:/path");
   streams::mode mode;
   mode.how = streams::mode::kind::serve;
   mode.spec = endpoint;

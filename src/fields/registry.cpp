@@ -114,7 +114,8 @@ std::string_view nearest(std::string_view name) {
   std::size_t best = limit + 1;
   std::string_view found;
   for (const field_info& f : table) {  // stream fields come first, so they win a tie
-    std::size_t score = distance(name, f.name);
+    const std::size_t longer = std::max(name.size(), f.name.size()) - std::min(name.size(), f.name.size());
+    std::size_t score = longer > limit ? longer : distance(name, f.name);
     const auto [p, l] = split(f.name);
     if (p == parent && !p.empty() && abbreviates(l, leaf)) score = std::min<std::size_t>(score, 2);  // `ip.destination`
     if (p == parent && !p.empty() && abbreviates(leaf, l)) score = std::min<std::size_t>(score, 1);  // `tcp.dport`

@@ -488,7 +488,7 @@ std::shared_ptr<const filter_program> compile_filter(const test_node& root, std:
 }
 
 filter compile_filter(std::string_view text, fields::level level) {
-  const let_table none;
+  let_table none;
   cursor at{text, {0, text.size()}, none};
   const test_ptr root = parse_filter(at);
   check_filter_end(at);

@@ -34,7 +34,12 @@ class compiler {
       return;
     }
     for (const entry& e : entries()) {
-      if (errors_ >= most_errors) return;
+      if (errors_ >= most_errors) {
+        if (!std::exchange(full_, true))
+          complain(e.line, e.at, {e.at.begin, e.at.begin + 1}, diagnostic::severity::note,
+                   "errors from here on are not shown", "");
+        return;
+      }
       try {
         one(e);
       } catch (const failure_at& f) { complain(e.line, e.at, f.at, diagnostic::severity::error, f.message, f.hint); }
@@ -182,6 +187,7 @@ class compiler {
   compiled& out_;
   const source* from_ = nullptr;
   std::size_t in_source_ = 0, errors_ = 0;
+  bool full_ = false;
   let_table lets_;
   std::map<std::string, source_place> names_;
   std::shared_ptr<rule_set> set_ = std::make_shared<rule_set>();

@@ -114,7 +114,17 @@ bool related(relation r, int order) noexcept {
 
 bool contains(std::string_view hay, std::string_view needle) noexcept {
   if (needle.empty()) return true;
-  return ::memmem(hay.data(), hay.size(), needle.data(), needle.size()) != nullptr;
+  // Jumping to each first octet is several times faster than memmem, until there are many of them: then memmem, whose
+  // time is linear whatever the octets.
+  std::size_t tries = 16 + hay.size() / 64;
+  while (hay.size() >= needle.size() && tries-- > 0) {
+    const void* first = std::memchr(hay.data(), needle[0], hay.size() - needle.size() + 1);
+    if (!first) return false;
+    hay.remove_prefix(static_cast<std::size_t>(static_cast<const char*>(first) - hay.data()));
+    if (hay.starts_with(needle)) return true;
+    hay.remove_prefix(1);
+  }
+  return hay.size() >= needle.size() && ::memmem(hay.data(), hay.size(), needle.data(), needle.size()) != nullptr;
 }
 
 /// What a thread needs to match regexes: made at its first match, no allocation after that.

@@ -490,10 +490,15 @@ std::string cursor::shown() const { return is(token_kind::end) ? "the end of the
 void cursor::advance() {
   if (now_.kind == token_kind::end) return;
   if (now_.spaced && !normalised_.empty()) normalised_ += ' ';
-  if (const let_value* let = let_here())
+  if (const let_value* let = let_here()) {
+    lets_->growth += let->text.size();
+    if (lets_->growth > let_table::max_growth)
+      fail(now_.at, "names of lets stand for more than 8 MiB in all",
+           "name a value once, or put rules that share it into one");
     normalised_ += let->text;
-  else
+  } else {
     normalised_ += text();
+  }
   last_end_ = now_.at.end;
   now_ = lexer_.next();
 }
@@ -512,8 +517,8 @@ bool cursor::take_word(std::string_view w) {
 
 const let_value* cursor::let_here() const {
   if (now_.kind != token_kind::word) return nullptr;
-  const auto found = lets_->find(text());
-  return found == lets_->end() ? nullptr : &found->second;
+  const auto found = lets_->values.find(text());
+  return found == lets_->values.end() ? nullptr : &found->second;
 }
 
 test_ptr parse_filter(cursor& at) {

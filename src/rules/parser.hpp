@@ -17,7 +17,7 @@ inline constexpr int max_arithmetic_depth = 24;
 class cursor {
  public:
   /// \throws failure_at, as all members that move
-  cursor(std::string_view source, extent where, const let_table& lets) : lexer_{source, where}, lets_{&lets} {
+  cursor(std::string_view source, extent where, let_table& lets) : lexer_{source, where}, lets_{&lets} {
     now_ = lexer_.next();
   }
 
@@ -49,7 +49,7 @@ class cursor {
 
  private:
   lexer lexer_;
-  const let_table* lets_;
+  let_table* lets_;
   token now_;
   std::size_t last_end_ = 0;
   std::string normalised_;

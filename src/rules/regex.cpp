@@ -12,13 +12,10 @@ namespace {
 // The first try at a start is short, so that what each octet can cost is bounded without a clock; a start that needs
 // more is tried again with more as long as there is effort left.
 constexpr std::uint32_t first_limit_jit = 128, first_limit_interpreted = 8192, limit_growth = 4, last_limit = 4'000'000;
+// What one count of the match limit may cost, in octets scanned; more where it may stand for a run.
+constexpr std::size_t price_of_count = 8, octets_per_price = 256;
 constexpr std::uint32_t heap_limit_kib = 16 * 1024;
-constexpr std::size_t smallest_jit_stack = 32 * 1024, largest_jit_stack = 1024 * 1024;
-
-/// What one count of PCRE2's match limit may cost, in octets scanned: a single-character repeat runs uncounted.
-std::uint64_t price_of(std::uint32_t limit, std::size_t shown) noexcept {
-  return std::uint64_t{limit} * (8 + shown / 256);
-}
+constexpr std::size_t smallest_jit_stack = 32 * 1024, largest_jit_stack = 16 * 1024 * 1024;
 
 /// What a match needs beside the pattern: one for each thread.
 struct matcher {
@@ -63,6 +60,35 @@ bool mentions(std::string_view source, std::string_view escaped, std::string_vie
   return false;
 }
 
+/// Whether one count of PCRE2's match limit may stand for a long run of octets: a greedy repeat of a single octet runs
+/// uncounted, and again each time that what stands before it, or around it, tries another way.
+bool runs_uncounted(std::string_view source) noexcept {
+  bool repeated = false, in_class = false;
+  int depth = 0;
+  for (std::size_t i = 0; i < source.size(); ++i) {
+    const char c = source[i];
+    if (c == '\\') {
+      ++i;
+    } else if (in_class) {
+      in_class = c != ']';
+    } else if (c == '[') {
+      in_class = true;
+      i += i + 1 < source.size() && source[i + 1] == '^';
+      i += i + 1 < source.size() && source[i + 1] == ']';
+    } else if (c == '(') {
+      ++depth;
+    } else if (c == ')') {
+      --depth;
+    } else if (c == '*' || c == '+' || c == '{') {
+      if (c == '{') i = std::min(source.find('}', i), source.size() - 1);
+      const bool lazy = i + 1 < source.size() && source[i + 1] == '?';
+      if (!lazy && (repeated || depth > 0)) return true;
+      repeated = true;
+    }
+  }
+  return false;
+}
+
 pcre2_code* compile_source(const std::string& source, std::uint32_t options, bool& jit) {
   int error = 0;
   PCRE2_SIZE where = 0;
@@ -77,6 +103,7 @@ pcre2_code* compile_source(const std::string& source, std::uint32_t options, boo
 struct regex::impl {
   pcre2_code* code = nullptr;
   pcre2_code* later = nullptr;  // with \G: the same, but no match begins where the search does
+  bool uncounted_runs = true;
   std::uint32_t pairs = 1, first_limit = first_limit_interpreted;
   std::uint32_t first_type = 0, first_unit = 0;
   const std::uint8_t* first_map = nullptr;
@@ -107,6 +134,7 @@ std::shared_ptr<const regex> regex::compile(const pattern& p) {
     i.later = compile_source("(?!\\G)(?:" + p.octets + (p.extended ? "\n)" : ")"), options, jit);
   }
   i.first_limit = jit ? first_limit_jit : first_limit_interpreted;
+  i.uncounted_runs = runs_uncounted(p.octets);
   std::uint32_t groups = 0, behind = 0;
   pcre2_pattern_info(i.code, PCRE2_INFO_CAPTURECOUNT, &groups);
   pcre2_pattern_info(i.code, PCRE2_INFO_MAXLOOKBEHIND, &behind);
@@ -162,7 +190,8 @@ regex::outcome regex::give_up_or_try(byte_view text, place where, ending how, st
   const std::size_t last = std::min(where.last, text.size());
   std::size_t step = 1;
   const auto charge = [&](std::uint32_t limit) {
-    const std::uint64_t price = price_of(limit, text.size() - where.from);
+    const std::size_t run = impl_->uncounted_runs ? (text.size() - where.from) / octets_per_price : 0;
+    const std::uint64_t price = std::uint64_t{limit} * (price_of_count + run);
     if (price > effort) return false;
     effort -= price;
     return true;

@@ -268,9 +268,11 @@ class rule_parser {
       if (close == l.value.npos)
         fail(inside(l, i, 1), "'{' without its '}'", "a brace in the text is written twice: {{");
       const std::string name = l.value.substr(i + 1, close - i - 1);
-      const extent at = inside(l, i + 1, std::max<std::size_t>(name.size(), 1));
       flush();
-      a.text.parts.push_back({{}, id_of(field(name, at)), true});
+      const fields::field_info* f = fields::find(name);
+      if (!f || !exists_at(f->levels, fields::level::stream))
+        f = &field(name, inside(l, i + 1, std::max<std::size_t>(name.size(), 1)));
+      a.text.parts.push_back({{}, id_of(*f), true});
       i = close;
     }
     flush();
@@ -580,7 +582,7 @@ void parse_let(cursor& at, let_table& lets) {
   if (is_filter_word(name) || is_one_of(name, rule_words) || is_one_of(name, actions_now) ||
       is_one_of(name, actions_later) || is_one_of(name, actions_of_packets))
     fail(place, quoted(name) + " is a word of the language", "choose another name");
-  if (lets.contains(name)) fail(place, quoted(name) + " has a value already", "choose another name");
+  if (lets.values.contains(name)) fail(place, quoted(name) + " has a value already", "choose another name");
   at.advance();
   if (!at.take(token_kind::assign)) fail(at.now().at, "expected '=' behind the name, not " + at.shown(), form);
   let_value v;
@@ -611,7 +613,7 @@ void parse_let(cursor& at, let_table& lets) {
     i.low.from_let = true;
     if (i.high) i.high->from_let = true;
   }
-  lets.emplace(name, std::move(v));
+  lets.values.emplace(name, std::move(v));
 }
 
 std::string netsed_hint(std::string_view text) {

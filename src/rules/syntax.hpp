@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -35,7 +36,13 @@ struct let_value {
   std::vector<set_item> items;  ///< of a value that is no set: one
   std::string text;             ///< as written, for the normalised text of rules that use it
 };
-using let_table = std::map<std::string, let_value, std::less<>>;
+struct let_table {
+  /// Octets that uses of lets may add to the sources in all: a few lines must not grow into gigabytes.
+  static constexpr std::size_t max_growth = 8 * 1024 * 1024;
+
+  std::map<std::string, let_value, std::less<>> values;
+  std::size_t growth = 0;
+};
 
 /// One part of a slice `[…]` or of a layer choice `#[…]`.
 struct range {

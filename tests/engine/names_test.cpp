@@ -265,6 +265,7 @@ TEST_F(names_test, TheFirstFamilyDoesNotWaitForTheOther) {
 TEST_F(names_test, OneFamilyWithoutAddressesIsNoFailure) {
   knows("four.test", {ip("192.0.2.4")}, {});
   knows("six.test", {}, {ip("2001:db8::4")});
+  options_.cached_answers = 0;
   // Whichever comes last.
   for (const bool six_first : {true, false}) {
     for (const auto& [name, host] : {std::pair{"four.test", "192.0.2.4"}, std::pair{"six.test", "2001:db8::4"}}) {
@@ -277,8 +278,6 @@ TEST_F(names_test, OneFamilyWithoutAddressesIsNoFailure) {
       ASSERT_TRUE(turn_until([&] { return t->done(); }));
       EXPECT_EQ(t->hosts(), std::vector<std::string>{host});
       EXPECT_EQ(t->error(), "");
-      skip(1s);
-      write("resolv.conf", "nameserver 127.0.0.1\n");  // empties the cache
     }
   }
 }

@@ -195,10 +195,27 @@ TEST(compile, size_and_number_of_errors_are_bounded) {
   while (wrong.size() < source::max_size - 20) wrong += "when tcp.prt do x\n";
   const compiled c = file(wrong);
   EXPECT_FALSE(c.ok());
-  EXPECT_EQ(c.diagnostics.size(), 50u);
+  ASSERT_EQ(c.diagnostics.size(), 51u);
+  EXPECT_EQ(c.diagnostics.back().message, "errors from here on are not shown");
   huge.pop_back();
   EXPECT_EQ(file(huge).diagnostics.size(), 1u);
   EXPECT_LT(all_of(file(huge)).size(), 2000u);
+}
+
+TEST(compile, lets_do_not_grow_without_bound) {
+  std::string text = "let A = \"" + std::string(400'000, 'a') + "\"\nlet B = {A";
+  for (int i = 0; i < 100'000; ++i) text += ",A";
+  compiled c = file(text + "}\n");
+  ASSERT_EQ(c.diagnostics.size(), 1u);
+  EXPECT_NE(c.diagnostics[0].message.find("8 MiB"), std::string::npos);
+  text.resize(text.find('\n') + 1);
+  for (int i = 0; i < 1000; ++i) text += "when from.client do delete A\n";
+  c = file(text);
+  EXPECT_FALSE(c.ok());
+  EXPECT_EQ(c.diagnostics.size(), 51u);
+  std::string fields = "do log \"";
+  while (fields.size() < source::max_size - 20) fields += "{ip.src}";
+  EXPECT_TRUE(file(fields + '"').ok());
 }
 
 TEST(compile, garbage_does_not_crash) {

@@ -253,6 +253,21 @@ TEST(filter, contains_and_matches) {
         nul.unit);
 }
 
+TEST(filter, contains_agrees_with_a_plain_search) {
+  const std::uint64_t seed = 11;
+  std::cout << "seed " << seed << '\n';
+  random_source random{seed};
+  const int cases = static_cast<int>(3000 * MIDWIRE_TEST_SCALE) + 50;
+  for (int i = 0; i < cases; ++i) {
+    std::string hay, needle;
+    for (std::uint64_t n = random.below(random.one_in(4) ? 600 : 30); n > 0; --n) hay += random.one_in(3) ? 'b' : 'a';
+    for (std::uint64_t n = 1 + random.below(8); n > 0; --n) needle += random.one_in(3) ? 'b' : 'a';
+    const sample s{hay};
+    ASSERT_EQ(compile("payload contains \"" + needle + '"').holds(s.unit), hay.find(needle) != hay.npos)
+        << hay << ' ' << needle;
+  }
+}
+
 TEST(filter, numbers_times_and_functions) {
   const sample s;
   check({{"tcp.dstport == 0120", true},

@@ -37,7 +37,7 @@ std::string shown(const test_node& n, std::string_view source) {
 }
 
 std::string grouped(std::string_view text) {
-  const let_table none;
+  let_table none;
   try {
     cursor at{text, {0, text.size()}, none};
     const test_ptr root = parse_filter(at);

@@ -23,7 +23,8 @@ struct record {
     EXPECT_FALSE(c.octets.empty() && c.was.empty());
     EXPECT_TRUE(c.edited || as_text(c.octets) == as_text(c.was));
     in += as_text(c.was), out += as_text(c.octets);
-    shown += c.edited ? "[" + std::string{as_text(c.was)} + "|" + std::string{as_text(c.octets)} + "]" : std::string{as_text(c.octets)};
+    shown += c.edited ? "[" + std::string{as_text(c.was)} + "|" + std::string{as_text(c.octets)} + "]"
+                      : std::string{as_text(c.octets)};
   }};
   std::string in, out, shown;
   void came(std::string_view t) { tracker.came(as_bytes(t)); }

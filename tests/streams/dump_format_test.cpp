@@ -21,8 +21,8 @@ struct in_utc {
   }
 };
 
-std::string dumped(dump_style style, std::string_view octets, piece::kind how = piece::kind::as_it_came, direction d = direction::to_server,
-                   std::uint64_t offset = 0, bool colour = false) {
+std::string dumped(dump_style style, std::string_view octets, piece::kind how = piece::kind::as_it_came,
+                   direction d = direction::to_server, std::uint64_t offset = 0, bool colour = false) {
   const in_utc here;
   std::string out;
   append_dump(out, {how, d, offset, as_bytes(octets)}, moment, {style, colour, 0});
@@ -48,7 +48,8 @@ constexpr row rows[] = {
     {"text with controls", dump_style::text, "GET / HTTP/1.1\r\n\tx\\\x1b[31m\a\b\v\f\x7f\xc3\xa4\n",
      "> 2026/11/22 20:32:13.000510251  length=32 from=0 to=31\n"
      "GET / HTTP/1.1\\r\n\tx\\\\.[31m\\a\\b\\v\\f...\n"},
-    {"text without a line feed gets one", dump_style::text, "no end", "> 2026/11/22 20:32:13.000510251  length=6 from=0 to=5\nno end\n"},
+    {"text without a line feed gets one", dump_style::text, "no end",
+     "> 2026/11/22 20:32:13.000510251  length=6 from=0 to=5\nno end\n"},
 };
 
 TEST(dump_format, looks_like_socat) {
@@ -66,7 +67,8 @@ TEST(dump_format, directions_marks_and_offsets) {
   EXPECT_EQ(dumped(dump_style::hex, ""), "");
   const in_utc here;
   std::string out;
-  append_dump(out, {piece::kind::as_it_came, direction::to_server, 0, as_bytes("a")}, moment, {dump_style::text, false, 7});
+  append_dump(out, {piece::kind::as_it_came, direction::to_server, 0, as_bytes("a")}, moment,
+              {dump_style::text, false, 7});
   EXPECT_EQ(first_line(out), "> 2026/11/22 20:32:13.000510251  length=1 from=0 to=0 conn=7");
 }
 
@@ -77,7 +79,8 @@ TEST(dump_format, colour_marks_what_was_edited_and_ends_with_the_piece) {
   const auto after = dumped(dump_style::hex, "a", piece::kind::after, direction::to_server, 0, true);
   EXPECT_TRUE(after.starts_with("\x1b[32m>+")) << after;
   EXPECT_TRUE(after.ends_with("--\x1b[0m\n")) << after;
-  EXPECT_EQ(dumped(dump_style::text, "a", piece::kind::as_it_came, direction::to_server, 0, true).find('\x1b'), std::string::npos);
+  EXPECT_EQ(dumped(dump_style::text, "a", piece::kind::as_it_came, direction::to_server, 0, true).find('\x1b'),
+            std::string::npos);
 }
 
 TEST(dump_format, no_octet_reaches_a_terminal_as_a_control) {
@@ -93,8 +96,10 @@ TEST(dump_format, no_octet_reaches_a_terminal_as_a_control) {
 TEST(dump_format, printable) {
   EXPECT_EQ(printable("plain \xc3\xa4 \xe2\x82\xac"), "plain \xc3\xa4 \xe2\x82\xac");
   EXPECT_EQ(printable("\x1b]0;title\a\n"), "\\x1b]0;title\\x07\\x0a");
-  EXPECT_EQ(printable("\xc2\x9b" "31m"), "\\xc2\\x9b31m");           // C1 CSI
-  EXPECT_EQ(printable("\xe2\x80\xae"), "\\xe2\\x80\\xae");          // right-to-left override
+  EXPECT_EQ(printable("\xc2\x9b"
+                      "31m"),
+            "\\xc2\\x9b31m");                               // C1 CSI
+  EXPECT_EQ(printable("\xe2\x80\xae"), "\\xe2\\x80\\xae");  // right-to-left override
   EXPECT_EQ(printable("\xc0\xaf\xed\xa0\x80\xff"), "\\xc0\\xaf\\xed\\xa0\\x80\\xff");
   EXPECT_EQ(printable("cut \xe2\x82"), "cut \\xe2\\x82");
 }

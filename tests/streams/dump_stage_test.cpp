@@ -40,8 +40,10 @@ struct world {
   instant now{};
   dump_taps taps{[this](direction d, const change_tracker::change& c) {
     auto& to = shown[index_of(d)];
-    if (c.edited) to += "[" + std::string{as_text(c.was)} + "|" + std::string{as_text(c.octets)} + "]";
-    else to += as_text(c.octets);
+    if (c.edited)
+      to += "[" + std::string{as_text(c.was)} + "|" + std::string{as_text(c.octets)} + "]";
+    else
+      to += as_text(c.octets);
   }};
   std::optional<flow> f;
   void start(std::vector<std::unique_ptr<stage>> stages) {
@@ -92,9 +94,7 @@ TEST(dump_stage, two_taps_show_before_and_after_at_every_cut) {
         if (!part.empty()) w.tell(side::client, event::data_received(part));
       w.tell(side::client, event::end_received());
       EXPECT_EQ(w.sent[0], "12xyz34xyz") << cut;
-      if (hints) {
-        EXPECT_EQ(w.shown[0], "12[ab|xyz]34[ab|xyz]") << cut;
-      }
+      if (hints) { EXPECT_EQ(w.shown[0], "12[ab|xyz]34[ab|xyz]") << cut; }
     }
 }
 

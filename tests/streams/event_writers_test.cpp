@@ -48,7 +48,8 @@ class captured {
 
 close_event closing(ending how, bool opened) {
   close_event c;
-  c.who = {2, "m"}, c.opened = opened, c.client = address::loopback(5), c.how = how, c.by = "server", c.text = "Connection refused";
+  c.who = {2, "m"}, c.opened = opened, c.client = address::loopback(5), c.how = how, c.by = "server",
+  c.text = "Connection refused";
   c.age = std::chrono::milliseconds{1500}, c.totals = {{{1, 2, 0}, {3, 4, 0}}};
   return c;
 }
@@ -64,9 +65,12 @@ TEST(event_writers, talk_says_what_matters_and_more_when_asked) {
     w.take(closing(ending::done, true));
     w.take(closing(ending::refused, false));
     const auto said = c.said(true);
-    const std::string listening = "listening on 127.0.0.1:40123\n", failed = "connection 2 from 127.0.0.1:5: Connection refused\n",
+    const std::string listening = "listening on 127.0.0.1:40123\n",
+                      failed = "connection 2 from 127.0.0.1:5: Connection refused\n",
                       open = "connection 2: 127.0.0.1:5 to 127.0.0.1:6\n",
-                      done = "connection 2: done by server (Connection refused) after 1.500 s, 2 octets to the server, 4 octets to the client\n";
+                      done =
+                          "connection 2: done by server (Connection refused) after 1.500 s, 2 octets to the server, 4 "
+                          "octets to the client\n";
     EXPECT_EQ(said, talk == 0 ? "" : talk == 1 ? listening + failed : listening + open + done + failed);
     EXPECT_EQ(c.said(false), "");
   }
@@ -105,7 +109,9 @@ TEST(event_writers, json_takes_everything) {
   w.take(summary_event{});
   const auto said = c.said(false);
   for (const char* name : {"listening", "open", "edit", "log", "data", "close", "summary"})
-    EXPECT_NE(said.find("{\"event\":\"" + std::string{name} + "\",\"time\":\"2026-11-22T20:32:13.000510251Z\""), std::string::npos) << name;
+    EXPECT_NE(said.find("{\"event\":\"" + std::string{name} + "\",\"time\":\"2026-11-22T20:32:13.000510251Z\""),
+              std::string::npos)
+        << name;
   EXPECT_EQ(std::count(said.begin(), said.end(), '\n'), 7);
 }
 

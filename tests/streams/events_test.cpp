@@ -19,21 +19,34 @@ const json_lines lines;
 
 TEST(events, listening_and_open) {
   EXPECT_EQ(lines(listening_event{"reverse:tcp://a:1@0", address::loopback(40123)}, moment),
-            "{\"event\":\"listening\"," + time_text + ",\"listener\":\"reverse:tcp://a:1@0\",\"address\":\"127.0.0.1:40123\"}\n");
+            "{\"event\":\"listening\"," + time_text +
+                ",\"listener\":\"reverse:tcp://a:1@0\",\"address\":\"127.0.0.1:40123\"}\n");
   EXPECT_EQ(lines(open_event{{3, "m"}, address::loopback(1), *address::parse_ip("::1", 2)}, moment),
-            "{\"event\":\"open\"," + time_text + ",\"conn\":3,\"listener\":\"m\",\"client\":\"127.0.0.1:1\",\"server\":\"[::1]:2\"}\n");
+            "{\"event\":\"open\"," + time_text +
+                ",\"conn\":3,\"listener\":\"m\",\"client\":\"127.0.0.1:1\",\"server\":\"[::1]:2\"}\n");
 }
 
 TEST(events, edit_log_and_data) {
-  EXPECT_EQ(lines(edit_event{{1, "m"}, direction::to_server, "mask", "replace", 7, as_bytes("ab"), as_bytes(std::string_view{"\x00\xff", 2})}, moment),
+  EXPECT_EQ(lines(edit_event{{1, "m"},
+                             direction::to_server,
+                             "mask",
+                             "replace",
+                             7,
+                             as_bytes("ab"),
+                             as_bytes(std::string_view{"\x00\xff", 2})},
+                  moment),
             "{\"event\":\"edit\"," + time_text +
-                ",\"conn\":1,\"dir\":\"to_server\",\"rule\":\"mask\",\"action\":\"replace\",\"offset\":7,\"before\":\"6162\",\"after\":\"00ff\"}\n");
+                ",\"conn\":1,\"dir\":\"to_server\",\"rule\":\"mask\",\"action\":\"replace\",\"offset\":7,\"before\":"
+                "\"6162\",\"after\":\"00ff\"}\n");
   EXPECT_EQ(lines(log_event{{1, "m"}, direction::to_client, "-e:1", "got \"it\"\n"}, moment),
-            "{\"event\":\"log\"," + time_text + ",\"conn\":1,\"dir\":\"to_client\",\"rule\":\"-e:1\",\"text\":\"got \\\"it\\\"\\n\"}\n");
+            "{\"event\":\"log\"," + time_text +
+                ",\"conn\":1,\"dir\":\"to_client\",\"rule\":\"-e:1\",\"text\":\"got \\\"it\\\"\\n\"}\n");
   data_event d{{1, "m"}, direction::to_client, 9, 8, as_bytes("a"), as_bytes("b"), false, {}};
-  EXPECT_EQ(lines(d, moment), "{\"event\":\"data\"," + time_text + ",\"conn\":1,\"dir\":\"to_client\",\"offset\":9,\"octets\":\"61\"}\n");
+  EXPECT_EQ(lines(d, moment),
+            "{\"event\":\"data\"," + time_text + ",\"conn\":1,\"dir\":\"to_client\",\"offset\":9,\"octets\":\"61\"}\n");
   d.edited = true;
-  EXPECT_EQ(lines(d, moment), "{\"event\":\"data\"," + time_text + ",\"conn\":1,\"dir\":\"to_client\",\"offset\":9,\"octets\":\"61\",\"was\":\"62\"}\n");
+  EXPECT_EQ(lines(d, moment), "{\"event\":\"data\"," + time_text +
+                                  ",\"conn\":1,\"dir\":\"to_client\",\"offset\":9,\"octets\":\"61\",\"was\":\"62\"}\n");
 }
 
 TEST(events, close_and_summary) {
@@ -46,17 +59,18 @@ TEST(events, close_and_summary) {
                 "\"to_server\":{\"in\":10,\"out\":12,\"early\":1},\"to_client\":{\"in\":20,\"out\":20,\"early\":0}}\n");
   summary_event s;
   s.connections = 2, s.totals = c.totals, s.edits = {{"b", 1}, {"a", 2}}, s.lost = 3, s.seed = 42;
-  EXPECT_EQ(lines(s, moment),
-            "{\"event\":\"summary\"," + time_text +
-                ",\"connections\":2,\"to_server\":{\"in\":10,\"out\":12,\"early\":1},\"to_client\":{\"in\":20,\"out\":20,\"early\":0},"
-                "\"edits\":{\"a\":2,\"b\":1},\"lost\":3,\"seed\":42}\n");
+  EXPECT_EQ(lines(s, moment), "{\"event\":\"summary\"," + time_text +
+                                  ",\"connections\":2,\"to_server\":{\"in\":10,\"out\":12,\"early\":1},\"to_client\":{"
+                                  "\"in\":20,\"out\":20,\"early\":0},"
+                                  "\"edits\":{\"a\":2,\"b\":1},\"lost\":3,\"seed\":42}\n");
   EXPECT_EQ(lines(summary_event{}, moment).find("\"edits\":{}") != std::string::npos, true);
   EXPECT_EQ(json_lines::gap(5, moment), "{\"event\":\"gap\"," + time_text + ",\"lost\":5}\n");
 }
 
 TEST(events, with_several_listeners_each_event_names_its_own) {
   const json_lines many{true};
-  for (const auto& text : {many(edit_event{{1, "m"}, {}, "r", "a", 0, {}, {}}, moment), many(close_event{{1, "m"}, true, {}, {}, "client", {}, {}, {}}, moment),
+  for (const auto& text : {many(edit_event{{1, "m"}, {}, "r", "a", 0, {}, {}}, moment),
+                           many(close_event{{1, "m"}, true, {}, {}, "client", {}, {}, {}}, moment),
                            many(log_event{{1, "m"}, {}, "r", "t"}, moment)})
     EXPECT_TRUE(text.ends_with("\"listener\":\"m\"}\n")) << text;
 }
@@ -69,6 +83,9 @@ TEST(events, hostile_text_stays_one_valid_line) {
   const auto parsed = ordered_json::parse(text, nullptr, false);
   ASSERT_FALSE(parsed.is_discarded());
   EXPECT_EQ(parsed["event"], "log");
+  const std::string back = parsed["text"];
+  EXPECT_EQ(back.substr(0, 128), all.substr(0, 128));
+  EXPECT_EQ(back.substr(128, 6), "\xef\xbf\xbd\xef\xbf\xbd");
 }
 
 TEST(events, summary_for_people) {

@@ -128,7 +128,8 @@ TEST(mode, two_modes_on_one_address) {
     for (const auto* s : specs) modes.push_back(*parse_mode(s));
     return find_clash(modes).value_or("");
   };
-  EXPECT_EQ(all({"serve@80", "reverse:tcp://a:1@80"}), "Cannot spawn multiple servers on the same address: 127.0.0.1:80");
+  EXPECT_EQ(all({"serve@80", "reverse:tcp://a:1@80"}),
+            "Cannot spawn multiple servers on the same address: 127.0.0.1:80");
   EXPECT_EQ(all({"serve@[::1]:80", "serve@[::1]:80"}), "Cannot spawn multiple servers on the same address: [::1]:80");
   EXPECT_EQ(all({"serve@unix:/a", "serve@unix:/a"}), "Cannot spawn multiple servers on the same address: unix:/a");
   EXPECT_EQ(all({"serve@80", "serve@81", "serve@127.0.0.2:80", "serve@unix:/a"}), "");

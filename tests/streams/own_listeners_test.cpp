@@ -54,13 +54,15 @@ TEST(own_listeners, says_which) {
   own_listeners own;
   own.add(ip("127.0.0.1", 1));
   own.add(ip("0.0.0.0", 2));
-  EXPECT_EQ(own.reached_by(ip("127.0.0.1", 2)), "127.0.0.1:2 is a listener of this process (0.0.0.0:2): it would forward to itself");
+  EXPECT_EQ(own.reached_by(ip("127.0.0.1", 2)),
+            "127.0.0.1:2 is a listener of this process (0.0.0.0:2): it would forward to itself");
 }
 
 TEST(own_listeners, a_socket_file_by_any_name) {
   char folder[] = "/tmp/midwire-own-XXXXXX";
   ASSERT_NE(mkdtemp(folder), nullptr);
-  const std::string path = std::string{folder} + "/a", other = std::string{folder} + "/b", link = std::string{folder} + "/link";
+  const std::string path = std::string{folder} + "/a", other = std::string{folder} + "/b",
+                    link = std::string{folder} + "/link";
   const int fd = socket(AF_UNIX, SOCK_STREAM, 0);
   sockaddr_un at{};
   at.sun_family = AF_UNIX;

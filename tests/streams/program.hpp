@@ -98,8 +98,10 @@ class program {
     posix_spawn_file_actions_destroy(&actions);
     close(out[1]), close(err[1]);
     errors_.emplace(err[0]);
-    if (read_stdout) output_.emplace(out[0]);
-    else stdout_ = out[0];
+    if (read_stdout)
+      output_.emplace(out[0]);
+    else
+      stdout_ = out[0];
   }
   program(const program&) = delete;
   program& operator=(const program&) = delete;
@@ -116,15 +118,19 @@ class program {
   int status() {
     for (const auto until = std::chrono::steady_clock::now() + patience; !status_;) {
       int how = 0;
-      if (waitpid(pid_, &how, WNOHANG) == pid_) status_ = WIFEXITED(how) ? WEXITSTATUS(how) : 1000 + WTERMSIG(how);
-      else if (std::chrono::steady_clock::now() > until) return -1;
-      else std::this_thread::sleep_for(2ms);
+      if (waitpid(pid_, &how, WNOHANG) == pid_)
+        status_ = WIFEXITED(how) ? WEXITSTATUS(how) : 1000 + WTERMSIG(how);
+      else if (std::chrono::steady_clock::now() > until)
+        return -1;
+      else
+        std::this_thread::sleep_for(2ms);
     }
     return *status_;
   }
   bool running() {
     int how = 0;
-    if (!status_ && waitpid(pid_, &how, WNOHANG) == pid_) status_ = WIFEXITED(how) ? WEXITSTATUS(how) : 1000 + WTERMSIG(how);
+    if (!status_ && waitpid(pid_, &how, WNOHANG) == pid_)
+      status_ = WIFEXITED(how) ? WEXITSTATUS(how) : 1000 + WTERMSIG(how);
     return !status_;
   }
   collector& out() { return *output_; }
@@ -213,8 +219,7 @@ class client {
   int ending() const {
     char octet;
     ssize_t n;
-    while ((n = recv(fd_, &octet, 1, 0)) > 0) {
-    }
+    while ((n = recv(fd_, &octet, 1, 0)) > 0) {}
     return n == 0 ? 0 : errno;
   }
 
@@ -260,7 +265,9 @@ class server {
   }
   std::uint16_t port() const { return port_; }
   /// `reverse:tcp://127.0.0.1:PORT`.
-  std::string mode(const std::string& listen = "@0") const { return "reverse:tcp://127.0.0.1:" + std::to_string(port_) + listen; }
+  std::string mode(const std::string& listen = "@0") const {
+    return "reverse:tcp://127.0.0.1:" + std::to_string(port_) + listen;
+  }
 
  private:
   std::function<void(client)> talk_;

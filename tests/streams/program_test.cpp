@@ -42,7 +42,9 @@ TEST(program, says_where_it_listens_relays_and_ends_with_0) {
   EXPECT_EQ(c.rest(), "");
   p.send(SIGTERM);
   EXPECT_EQ(p.status(), 0);
-  EXPECT_NE(p.err().all().find("1 connection, 5 octets to the server, 5 octets to the client, 0 edits"), std::string::npos) << p.err().all();
+  EXPECT_NE(p.err().all().find("1 connection, 5 octets to the server, 5 octets to the client, 0 edits"),
+            std::string::npos)
+      << p.err().all();
   EXPECT_EQ(p.out().all(), "");
 }
 
@@ -63,7 +65,8 @@ TEST(program, edits_both_ways_in_the_order_of_the_command_line) {
 
 TEST(program, a_token_cut_anywhere_is_replaced) {
   server origin{echo};
-  program p{{"proxy", origin.mode(), "-e", "when from.client do replace \"secret\" with \"hidden!\"", "--hold", "strict"}};
+  program p{
+      {"proxy", origin.mode(), "-e", "when from.client do replace \"secret\" with \"hidden!\"", "--hold", "strict"}};
   const auto port = p.port();
   const std::string text = "a secret b";
   for (std::size_t cut = 1; cut < text.size(); ++cut) {
@@ -92,7 +95,8 @@ TEST(program, unix_sockets_on_both_sides) {
 
 TEST(program, json_events_have_their_members_in_order) {
   server origin{echo};
-  program p{{"proxy", origin.mode(), "--json", "-e", "mask: when from.client do replace \"secret\" with \"xy\", log \"seen\"", "--seed", "7"}};
+  program p{{"proxy", origin.mode(), "--json", "-e",
+             "mask: when from.client do replace \"secret\" with \"xy\", log \"seen\"", "--seed", "7"}};
   const auto first = p.out().wait_for("\n");
   const auto listening = ordered_json::parse(first.substr(0, first.find('\n')), nullptr, false);
   ASSERT_FALSE(listening.is_discarded());
@@ -111,21 +115,25 @@ TEST(program, json_events_have_their_members_in_order) {
   EXPECT_EQ(members(open), (std::vector<std::string>{"event", "time", "conn", "listener", "client", "server"}));
   EXPECT_EQ(open["server"], "127.0.0.1:" + std::to_string(origin.port()));
   const auto& edit = event_named(all, "edit");
-  EXPECT_EQ(members(edit), (std::vector<std::string>{"event", "time", "conn", "dir", "rule", "action", "offset", "before", "after"}));
+  EXPECT_EQ(members(edit),
+            (std::vector<std::string>{"event", "time", "conn", "dir", "rule", "action", "offset", "before", "after"}));
   EXPECT_EQ(edit["rule"], "mask");
   EXPECT_EQ(edit["action"], "replace");
   EXPECT_EQ(edit["dir"], "to_server");
   EXPECT_EQ(edit["offset"], 3);
   EXPECT_EQ(edit["before"], "736563726574");
   EXPECT_EQ(edit["after"], "7879");
-  EXPECT_EQ(members(event_named(all, "log")), (std::vector<std::string>{"event", "time", "conn", "dir", "rule", "text"}));
+  EXPECT_EQ(members(event_named(all, "log")),
+            (std::vector<std::string>{"event", "time", "conn", "dir", "rule", "text"}));
   const auto& close = event_named(all, "close");
-  EXPECT_EQ(members(close), (std::vector<std::string>{"event", "time", "conn", "reason", "by", "text", "seconds", "to_server", "to_client"}));
+  EXPECT_EQ(members(close), (std::vector<std::string>{"event", "time", "conn", "reason", "by", "text", "seconds",
+                                                      "to_server", "to_client"}));
   EXPECT_EQ(close["reason"], "done");
   EXPECT_EQ(close["to_server"].dump(), "{\"in\":10,\"out\":6,\"early\":0}");
   EXPECT_EQ(close["to_client"].dump(), "{\"in\":6,\"out\":6,\"early\":0}");
   const auto& summary = event_named(all, "summary");
-  EXPECT_EQ(members(summary), (std::vector<std::string>{"event", "time", "connections", "to_server", "to_client", "edits", "lost", "seed"}));
+  EXPECT_EQ(members(summary), (std::vector<std::string>{"event", "time", "connections", "to_server", "to_client",
+                                                        "edits", "lost", "seed"}));
   EXPECT_EQ(summary["connections"], 1);
   EXPECT_EQ(summary["edits"].dump(), "{\"mask\":1}");
   EXPECT_EQ(summary["seed"], 7);
@@ -142,9 +150,15 @@ TEST(program, dump_shows_before_and_after) {
   p.send(SIGTERM);
   EXPECT_EQ(p.status(), 0);
   const auto text = p.out().all();
-  EXPECT_NE(text.find("length=3 from=0 to=2\n 6d 79 20                                         my \n--\n"), std::string::npos) << text;
-  EXPECT_NE(text.find("length=6 from=3 to=8\n 73 65 63 72 65 74                                secret\n--\n"), std::string::npos) << text;
-  EXPECT_NE(text.find("length=2 from=3 to=4\n 78 79                                            xy\n--\n"), std::string::npos) << text;
+  EXPECT_NE(text.find("length=3 from=0 to=2\n 6d 79 20                                         my \n--\n"),
+            std::string::npos)
+      << text;
+  EXPECT_NE(text.find("length=6 from=3 to=8\n 73 65 63 72 65 74                                secret\n--\n"),
+            std::string::npos)
+      << text;
+  EXPECT_NE(text.find("length=2 from=3 to=4\n 78 79                                            xy\n--\n"),
+            std::string::npos)
+      << text;
   EXPECT_NE(text.find("\n>- "), std::string::npos) << text;
   EXPECT_NE(text.find("\n>+ "), std::string::npos) << text;
   EXPECT_NE(text.find("\n< "), std::string::npos) << text;
@@ -345,7 +359,8 @@ TEST(program, sigterm_lets_connections_finish_then_resets_what_is_left) {
 
 TEST(program, a_second_signal_ends_it_at_once) {
   server origin{echo};
-  for (const auto& [first, second] : {std::pair{SIGTERM, SIGTERM}, std::pair{SIGINT, SIGINT}, std::pair{SIGTERM, SIGINT}}) {
+  for (const auto& [first, second] :
+       {std::pair{SIGTERM, SIGTERM}, std::pair{SIGINT, SIGINT}, std::pair{SIGTERM, SIGINT}}) {
     program p{{"proxy", origin.mode(), "--drain", "1h"}};
     client c{p.port()};
     c.send("x");
@@ -409,8 +424,13 @@ TEST(program, rules_check_and_fields) {
 }
 
 TEST(program, help_and_version) {
-  for (const auto& words : std::vector<std::vector<std::string>>{
-           {"--help"}, {"proxy", "--help"}, {"serve", "-h"}, {"rules", "--help"}, {"rules", "check", "--help"}, {"rules", "fields", "--help"}, {"help", "proxy"}}) {
+  for (const auto& words : std::vector<std::vector<std::string>>{{"--help"},
+                                                                 {"proxy", "--help"},
+                                                                 {"serve", "-h"},
+                                                                 {"rules", "--help"},
+                                                                 {"rules", "check", "--help"},
+                                                                 {"rules", "fields", "--help"},
+                                                                 {"help", "proxy"}}) {
     program p{words};
     EXPECT_EQ(p.status(), 0) << words.front();
     p.out().wait_for("examples:");

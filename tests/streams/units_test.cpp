@@ -17,7 +17,8 @@ TEST(units, sizes) {
   EXPECT_EQ(parse_size("1.5MiB"), 1572864u);
   EXPECT_EQ(parse_size("2GB"), 2000000000u);
   EXPECT_EQ(parse_size("18446744073709551615"), ~0ull);
-  for (const auto* bad : {"", "x", "-1", "+1", "1 KB", "1kb", "1K", "1.KB", "1.5", ".5KB", "0x10", "18446744073709551616", "99999999999GiB", "1KBx"})
+  for (const auto* bad : {"", "x", "-1", "+1", "1 KB", "1kb", "1K", "1.KB", "1.5", ".5KB", "0x10",
+                          "18446744073709551616", "99999999999GiB", "1KBx"})
     EXPECT_FALSE(parse_size(bad)) << bad;
 }
 
@@ -31,7 +32,8 @@ TEST(units, times) {
   EXPECT_EQ(parse_time("3ns"), 3ns);
   EXPECT_EQ(parse_time("0.000000001h"), 3600ns);
   EXPECT_EQ(parse_time("0.999999999s"), 999999999ns);
-  for (const auto* bad : {"", "10", "s", "1d", "1 s", "-1s", "1e3s", "1.5ns", "99999999h", "1.0000000001s"}) EXPECT_FALSE(parse_time(bad)) << bad;
+  for (const auto* bad : {"", "10", "s", "1d", "1 s", "-1s", "1e3s", "1.5ns", "99999999h", "1.0000000001s"})
+    EXPECT_FALSE(parse_time(bad)) << bad;
 }
 
 TEST(units, sizes_for_people) {

@@ -124,7 +124,7 @@ using file_reader = std::function<std::optional<std::string>(const std::string& 
 
 struct compiled {
   rule_set_ptr rules;                   ///< null when there is an error
-  std::vector<diagnostic> diagnostics;  ///< in the order of the text; one error for each rule, 50 at most
+  std::vector<diagnostic> diagnostics;  ///< in the order of the text; one error for each rule, 50 at most and then a note
   bool ok() const noexcept { return rules != nullptr; }
 };
 /// All sources together, in order, at stream level: the set loads whole or not at all.

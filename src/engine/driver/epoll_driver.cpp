@@ -235,9 +235,37 @@ int epoll_driver::poll(instant until) {
   return std::max(n, 0);  // a signal that is not ours ends the wait, and that is all
 }
 
+/// Handles what epoll told, but reads no more than one flow may in a turn: what was read is worked on while it is still in
+/// the cache, and its segments serve the next sockets. The rest comes with the next wait().
+void epoll_driver::handle_ready() {
+  read_now_ = 0;
+  while (ready_next_ < ready_count_ && read_now_ < limits_.read_budget) {
+    const epoll_event& e = ready_[ready_next_++];
+    if (e.data.u64 == wake_name) {
+      std::uint64_t count;
+      [[maybe_unused]] const auto read = ::read(wake_, &count, sizeof count);
+      // After the read: a wake() in between finds its flag set and is seen by the caller's own look, after this turn.
+      woken_.exchange(false);
+    } else if (e.data.u64 == signal_name) {
+      take_signals();
+    } else if (socket_state* s = find(socket_id{static_cast<std::uint32_t>(e.data.u64)})) {
+      handle(*s, e.events);
+    }
+  }
+}
+
 void epoll_driver::wait(instant until, happenings& happened) {
   vacant_.insert(vacant_.end(), retired_.begin(), retired_.end());
   retired_.clear();
+  if (ready_next_ < ready_count_) {
+    // The rest of what epoll told: no call is needed for it.
+    now_ = clock_now();
+    give_pending(happened);
+    handle_ready();
+    give_reports();
+    told_ = &pending_;
+    return;
+  }
   if (pending() && !skipped_) {
     // The next turn asks epoll, so that nobody can shut it out by always having results.
     skipped_ = true;
@@ -254,19 +282,8 @@ void epoll_driver::wait(instant until, happenings& happened) {
   const int n = poll(at_once ? instant::min() : next_timer(until));
   now_ = clock_now();
   give_pending(happened);
-  for (int i = 0; i < n; ++i) {
-    const epoll_event& e = ready_[static_cast<std::size_t>(i)];
-    if (e.data.u64 == wake_name) {
-      std::uint64_t count;
-      [[maybe_unused]] const auto read = ::read(wake_, &count, sizeof count);
-      // After the read: a wake() in between finds its flag set and is seen by the caller's own look, after this turn.
-      woken_.exchange(false);
-    } else if (e.data.u64 == signal_name) {
-      take_signals();
-    } else if (socket_state* s = find(socket_id{static_cast<std::uint32_t>(e.data.u64)})) {
-      handle(*s, e.events);
-    }
-  }
+  ready_next_ = 0, ready_count_ = n > 0 ? static_cast<std::size_t>(n) : 0;
+  handle_ready();
   for (std::size_t i = 0; i < direct_.size();) {
     socket_state& s = *direct_[i];
     if (s.reading()) read(s, EPOLLERR);

@@ -144,6 +144,7 @@ class epoll_driver final : public driver {
   }
   bool pending() const noexcept { return !pending_.empty() || !reports_.empty(); }
   void give_pending(happenings& happened);
+  void handle_ready();
   void give_reports();
   void touch(socket_state& s);
   int interest(const socket_state& s) const noexcept;
@@ -198,6 +199,8 @@ class epoll_driver final : public driver {
   bool nanoseconds_ = true;
   /// The last wait() gave pending results without asking epoll: the next one asks, whatever is pending.
   bool skipped_ = false;
+  std::size_t ready_next_ = 0, ready_count_ = 0;  // of ready_: what is not handled yet
+  std::size_t read_now_ = 0;                      // octets read in this wait()
   std::atomic<bool> woken_{false};
   instant now_;
   sigset_t signal_set_;

@@ -119,7 +119,7 @@ void epoll_driver::read(socket_state& s, std::uint32_t events) {
     const auto octets = static_cast<std::size_t>(n);
     data.truncate(octets);
     s.receive.saw(octets, asked);
-    s.room -= octets, budget -= octets;
+    s.room -= octets, budget -= octets, read_now_ += octets;
     tell(s.id, event::data_received(std::move(data)));
     if (octets < asked && !ending) break;
   }

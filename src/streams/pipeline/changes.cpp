@@ -10,8 +10,9 @@ namespace {
 constexpr std::size_t hints_tried = 64, hints_kept = 65536, agree = 8, search = 64 * 1024;
 
 std::size_t same_front(std::string_view a, std::string_view b) noexcept {
-  return static_cast<std::size_t>(std::mismatch(a.begin(), a.begin() + static_cast<std::ptrdiff_t>(std::min(a.size(), b.size())), b.begin()).first -
-                                  a.begin());
+  return static_cast<std::size_t>(
+      std::mismatch(a.begin(), a.begin() + static_cast<std::ptrdiff_t>(std::min(a.size(), b.size())), b.begin()).first -
+      a.begin());
 }
 
 // The nearest place behind two differing fronts from which both agree on `agree` octets.
@@ -70,7 +71,8 @@ void change_tracker::settle(bool final) {
         at = before.empty() ? at : in.find(before, at);
         if (at == in.npos || at >= best) break;
         const auto rest = out.substr(at);
-        const bool whole = rest.starts_with(after) && (!after.empty() || before.empty() || at == same || !rest.starts_with(before));
+        const bool whole =
+            rest.starts_with(after) && (!after.empty() || before.empty() || at == same || !rest.starts_with(before));
         const bool cut = !whole && !final && rest.size() < after.size() && std::string_view{after}.starts_with(rest);
         if (whole || cut) {
           best = at, which = h, wait = cut;
@@ -113,7 +115,8 @@ void change_tracker::show_same(std::size_t octets) {
 
 void change_tracker::show_changed(std::size_t was, std::size_t octets) {
   if (was == 0 && octets == 0) return;
-  show_({out_offset_, in_offset_, as_bytes(std::string_view{out_}.substr(0, octets)), as_bytes(std::string_view{in_}.substr(0, was)), true});
+  show_({out_offset_, in_offset_, as_bytes(std::string_view{out_}.substr(0, octets)),
+         as_bytes(std::string_view{in_}.substr(0, was)), true});
   in_.erase(0, was), out_.erase(0, octets);
   in_offset_ += was, out_offset_ += octets;
 }

@@ -34,11 +34,15 @@ void append_header(std::string& out, const piece& p, wall_time when, std::uint64
   const char mark = p.how == piece::kind::before ? '-' : p.how == piece::kind::after ? '+' : ' ';
   char text[160];
   const auto size = p.octets.size();
-  const int n = std::snprintf(text, sizeof text, "%c%s %04d/%02d/%02d %02d:%02d:%02d.%09ld  length=%zu from=%llu to=%llu",
-                              p.dir == direction::to_server ? '>' : '<', mark == '-' ? "-" : mark == '+' ? "+" : "",
-                              t.parts.tm_year + 1900, t.parts.tm_mon + 1, t.parts.tm_mday, t.parts.tm_hour, t.parts.tm_min,
-                              t.parts.tm_sec, t.nanoseconds, size, static_cast<unsigned long long>(p.offset),
-                              static_cast<unsigned long long>(p.offset + size - 1));
+  const int n =
+      std::snprintf(text, sizeof text, "%c%s %04d/%02d/%02d %02d:%02d:%02d.%09ld  length=%zu from=%llu to=%llu",
+                    p.dir == direction::to_server ? '>' : '<',
+                    mark == '-'   ? "-"
+                    : mark == '+' ? "+"
+                                  : "",
+                    t.parts.tm_year + 1900, t.parts.tm_mon + 1, t.parts.tm_mday, t.parts.tm_hour, t.parts.tm_min,
+                    t.parts.tm_sec, t.nanoseconds, size, static_cast<unsigned long long>(p.offset),
+                    static_cast<unsigned long long>(p.offset + size - 1));
   out.append(text, static_cast<std::size_t>(n));
   if (conn != 0) out += " conn=" + std::to_string(conn);
   out += '\n';
@@ -83,7 +87,10 @@ std::pair<std::uint32_t, std::size_t> utf8_front(std::string_view text) noexcept
   const auto octet = [&](std::size_t i) { return static_cast<std::uint8_t>(text[i]); };
   const std::uint8_t first = octet(0);
   if (first < 0x80) return {first, 1};
-  const std::size_t n = first >= 0xf0 && first < 0xf5 ? 4 : first >= 0xe0 && first < 0xf0 ? 3 : first >= 0xc2 && first < 0xe0 ? 2 : 0;
+  const std::size_t n = first >= 0xf0 && first < 0xf5   ? 4
+                        : first >= 0xe0 && first < 0xf0 ? 3
+                        : first >= 0xc2 && first < 0xe0 ? 2
+                                                        : 0;
   if (n == 0 || text.size() < n) return {0, 0};
   std::uint32_t point = first & (0x7fu >> n);
   for (std::size_t i = 1; i < n; ++i) {
@@ -135,17 +142,39 @@ std::string printable(std::string_view text) {
   return out;
 }
 
+void append_json_text(std::string& out, std::string_view text) {
+  while (!text.empty()) {
+    const auto [point, n] = utf8_front(text);
+    if (n == 0) {
+      out += "\xef\xbf\xbd";
+    } else if (point < 0x20) {
+      const std::string_view known = "\bb\tt\nn\ff\rr";
+      const auto at = known.find(static_cast<char>(point));
+      if (at != known.npos)
+        out += '\\', out += known[at + 1];
+      else
+        out += "\\u00", out += digits[point >> 4], out += digits[point & 15];
+    } else {
+      if (point == '"' || point == '\\') out += '\\';
+      out += text.substr(0, n);
+    }
+    text.remove_prefix(n == 0 ? 1 : n);
+  }
+}
+
 std::string rfc3339(wall_time when) {
   const auto t = split(when, true);
   char text[64];
   const int n = std::snprintf(text, sizeof text, "%04d-%02d-%02dT%02d:%02d:%02d.%09ldZ", t.parts.tm_year + 1900,
-                              t.parts.tm_mon + 1, t.parts.tm_mday, t.parts.tm_hour, t.parts.tm_min, t.parts.tm_sec, t.nanoseconds);
+                              t.parts.tm_mon + 1, t.parts.tm_mday, t.parts.tm_hour, t.parts.tm_min, t.parts.tm_sec,
+                              t.nanoseconds);
   return {text, static_cast<std::size_t>(n)};
 }
 
 std::string hex(byte_view octets) {
   std::string out(octets.size() * 2, '0');
-  for (std::size_t i = 0; i < octets.size(); ++i) out[2 * i] = digits[octets[i] >> 4], out[2 * i + 1] = digits[octets[i] & 15];
+  for (std::size_t i = 0; i < octets.size(); ++i)
+    out[2 * i] = digits[octets[i] >> 4], out[2 * i + 1] = digits[octets[i] & 15];
   return out;
 }
 

@@ -31,7 +31,8 @@ void text_writer::take(const log_event& e) {
   if (!e.rule.empty()) {
     results_.write(printable(e.rule) + ": " + printable(e.text) + '\n');
   } else if (options_.talk >= 1) {
-    talk_.write(name(e.who) + ", " + (e.dir == direction::to_server ? "to the server: " : "to the client: ") + printable(e.text) + '\n');
+    talk_.write(name(e.who) + ", " + (e.dir == direction::to_server ? "to the server: " : "to the client: ") +
+                printable(e.text) + '\n');
   }
 }
 
@@ -62,7 +63,8 @@ void text_writer::take(const close_event& e) {
     std::snprintf(seconds, sizeof seconds, "%.3f", std::chrono::duration<double>(e.age).count());
     line += ": " + std::string{name_of(e.how)} + " by " + std::string{e.by};
     if (!e.text.empty()) line += " (" + printable(e.text) + ")";
-    line += std::string{" after "} + seconds + " s, " + size_text(up.out) + " to the server, " + size_text(down.out) + " to the client";
+    line += std::string{" after "} + seconds + " s, " + size_text(up.out) + " to the server, " + size_text(down.out) +
+            " to the client";
   }
   talk_.write(line + '\n');
 }

@@ -108,11 +108,13 @@ parsed_endpoint parse_server(const reader& in, std::string_view text) {
     if (colon != rest.npos) port = rest.substr(colon + 1), has_port = true;
     if (const auto slash = rest.find('/'); slash != rest.npos)
       return in.fail("Invalid server specification: " + whole, rest.substr(slash), "a server has no path");
-    if (rest.find('@') != rest.npos) return in.fail("Invalid server specification: " + whole, rest, "a server has no user name");
+    if (rest.find('@') != rest.npos)
+      return in.fail("Invalid server specification: " + whole, rest, "a server has no user name");
     if (!is_host_name(host)) {
       if (has_port && port.find(':') != port.npos)
         return in.fail("Invalid server specification: " + whole, rest, "write an IPv6 address in brackets: [::1]:80");
-      return in.fail(host.empty() ? "Invalid server specification: " + whole : "Invalid hostname: " + std::string{host}, host);
+      return in.fail(host.empty() ? "Invalid server specification: " + whole : "Invalid hostname: " + std::string{host},
+                     host);
     }
     if (has_port && port.find(':') != port.npos)
       return in.fail("Invalid server specification: " + whole, port, "write an IPv6 address in brackets: [::1]:80");
@@ -125,12 +127,14 @@ parsed_endpoint parse_server(const reader& in, std::string_view text) {
     number = parse_port(port);
     if (!number || *number == 0) return in.fail("invalid port: " + std::string{port}, port, "a port is 1 to 65535");
   }
-  const auto shown = std::string{text.starts_with("[") || text.find("[") != text.npos ? "[" + std::string{host} + "]" : std::string{host}} +
+  const auto shown = std::string{text.starts_with("[") || text.find("[") != text.npos ? "[" + std::string{host} + "]"
+                                                                                      : std::string{host}} +
                      ":" + (number ? std::to_string(*number) : "PORT");
   if (scheme.empty())
     return in.fail("the default scheme 'https' is not available yet", text, "write reverse:tcp://" + shown);
   if (known)
-    return in.fail("scheme '" + std::string{scheme} + "' is not available yet", scheme, "write tcp://" + shown + " to relay its octets as they are");
+    return in.fail("scheme '" + std::string{scheme} + "' is not available yet", scheme,
+                   "write tcp://" + shown + " to relay its octets as they are");
   if (!number) return in.fail("Port specification missing.", text.substr(text.size()), "write tcp://" + shown);
   endpoint e;
   e.host = std::string{host}, e.port = *number;
@@ -166,7 +170,8 @@ std::string nearest_mode(std::string_view word) {
     if (m.stands == standing::never) continue;
     // One letter more, less or different.
     const auto [a, b] = std::mismatch(word.begin(), word.end(), m.name.begin(), m.name.end());
-    const std::string_view rest_a{a, static_cast<std::size_t>(word.end() - a)}, rest_b{b, static_cast<std::size_t>(m.name.end() - b)};
+    const std::string_view rest_a{a, static_cast<std::size_t>(word.end() - a)},
+        rest_b{b, static_cast<std::size_t>(m.name.end() - b)};
     const auto tail = [](std::string_view s) { return s.empty() ? s : s.substr(1); };
     if (tail(rest_a) == rest_b || rest_a == tail(rest_b) || tail(rest_a) == tail(rest_b)) return std::string{m.name};
   }
@@ -186,17 +191,21 @@ result<mode, mode_error> parse_mode(std::string_view spec, const listen_defaults
   const auto data = colon == head.npos ? std::string_view{spec.data() + word.size(), 0} : head.substr(colon + 1);
 
   const auto name = lower(word);
-  const auto known = std::find_if(mode_words.begin(), mode_words.end(), [&](const mode_word& m) { return m.name == name; });
+  const auto known =
+      std::find_if(mode_words.begin(), mode_words.end(), [&](const mode_word& m) { return m.name == name; });
   if (known == mode_words.end()) {
     const auto near = nearest_mode(name);
     return in.fail("unknown mode", word,
                    near.empty() ? "write reverse:tcp://HOST:PORT@PORT, or serve@PORT" : "did you mean '" + near + "'?");
   }
   if (known->stands == standing::never)
-    return in.fail("mode '" + name + "' is not a mode of midwire", word, "for live packets see: midwire inline tun:mw0");
+    return in.fail("mode '" + name + "' is not a mode of midwire", word,
+                   "for live packets see: midwire inline tun:mw0");
   if (known->stands == standing::later)
-    return in.fail("mode '" + name + "' is not available yet", word, "available: reverse:tcp://HOST:PORT, reverse:unix:/path, serve");
-  if (!known->takes_data && colon != head.npos && !data.empty()) return in.fail("mode takes no arguments", data, "write " + name + "@PORT");
+    return in.fail("mode '" + name + "' is not available yet", word,
+                   "available: reverse:tcp://HOST:PORT, reverse:unix:/path, serve");
+  if (!known->takes_data && colon != head.npos && !data.empty())
+    return in.fail("mode takes no arguments", data, "write " + name + "@PORT");
 
   mode m;
   m.how = name == "serve" ? mode::kind::serve : mode::kind::reverse;
@@ -224,10 +233,11 @@ std::optional<std::string> find_clash(const std::vector<mode>& modes) {
   };
   for (auto a = modes.begin(); a != modes.end(); ++a)
     for (auto b = modes.begin(); b != a; ++b) {
-      const bool same = a->listen.how == b->listen.how &&
-                        (a->listen.how == endpoint::scheme::unix_path
-                             ? a->listen.path == b->listen.path
-                             : a->listen.port != 0 && a->listen.port == b->listen.port && a->listen.host == b->listen.host);
+      const bool same =
+          a->listen.how == b->listen.how &&
+          (a->listen.how == endpoint::scheme::unix_path
+               ? a->listen.path == b->listen.path
+               : a->listen.port != 0 && a->listen.port == b->listen.port && a->listen.host == b->listen.host);
       if (same) return "Cannot spawn multiple servers on the same address: " + text(a->listen);
     }
   return std::nullopt;

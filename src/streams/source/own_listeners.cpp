@@ -10,7 +10,9 @@
 namespace midwire::streams {
 namespace {
 
-bool same_host(const address& a, const address& b) noexcept { return a.family() == b.family() && a.octets() == b.octets(); }
+bool same_host(const address& a, const address& b) noexcept {
+  return a.family() == b.family() && a.octets() == b.octets();
+}
 
 // Whether the kernel would deliver to this machine itself. Asked when a port fits already, which is rare.
 bool is_local(const address& at) {
@@ -42,13 +44,16 @@ bool is_local(const address& at) {
 
 bool same_socket_file(const address& a, const address& b) {
   if (a.octets() == b.octets()) return true;
-  struct stat one {}, two {};
+  struct stat one {
+  }, two{};
   const auto one_path = std::string{a.octets()}, two_path = std::string{b.octets()};
-  return stat(one_path.c_str(), &one) == 0 && stat(two_path.c_str(), &two) == 0 && one.st_dev == two.st_dev && one.st_ino == two.st_ino;
+  return stat(one_path.c_str(), &one) == 0 && stat(two_path.c_str(), &two) == 0 && one.st_dev == two.st_dev &&
+         one.st_ino == two.st_ino;
 }
 
 bool reaches(const address& to, const address& listening) {
-  if (to.is_unix() || listening.is_unix()) return to.is_unix() && listening.is_unix() && same_socket_file(to, listening);
+  if (to.is_unix() || listening.is_unix())
+    return to.is_unix() && listening.is_unix() && same_socket_file(to, listening);
   if (to.port() != listening.port()) return false;
   if (same_host(to, listening)) return true;
   // 0.0.0.0 and :: as a destination mean this machine's loopback.
@@ -62,7 +67,8 @@ bool reaches(const address& to, const address& listening) {
 
 std::optional<std::string> own_listeners::reached_by(const address& to) const {
   for (const auto& at : listening_)
-    if (reaches(to, at)) return to.text() + " is a listener of this process (" + at.text() + "): it would forward to itself";
+    if (reaches(to, at))
+      return to.text() + " is a listener of this process (" + at.text() + "): it would forward to itself";
   return std::nullopt;
 }
 

@@ -6,7 +6,8 @@
 
 namespace midwire::streams::detail {
 
-std::vector<std::unique_ptr<stage>> connection::build(const proxy_settings& settings, const address& client, const address& server) {
+std::vector<std::unique_ptr<stage>> connection::build(const proxy_settings& settings, const address& client,
+                                                      const address& server) {
   std::vector<std::unique_ptr<stage>> stages;
   const bool edits = settings.rules_can_change || !loop_.rules->rules.empty();
   if (sink_.wants_data()) {
@@ -47,13 +48,15 @@ void connection::closed(const flow_summary& summary, const address& client) {
   sink_.take(e);
 }
 
-void connection::edited(direction d, const rules::rule& by, std::string_view action, std::uint64_t offset, byte_view before,
-                        byte_view after) {
+void connection::edited(direction d, const rules::rule& by, std::string_view action, std::uint64_t offset,
+                        byte_view before, byte_view after) {
   if (taps_) taps_->edited(d, before, after);
   if (sink_.wants_edits()) sink_.take(edit_event{who_, d, by.name, action, offset, before, after});
 }
 
-void connection::logged(direction d, const rules::rule& by, std::string text) { sink_.take(log_event{who_, d, by.name, text}); }
+void connection::logged(direction d, const rules::rule& by, std::string text) {
+  sink_.take(log_event{who_, d, by.name, text});
+}
 
 void connection::dumped(direction d, const rules::rule& by, std::uint64_t offset, byte_view octets) {
   sink_.take(data_event{who_, d, offset, offset, octets, {}, false, by.name});
@@ -61,7 +64,9 @@ void connection::dumped(direction d, const rules::rule& by, std::uint64_t offset
 
 void connection::released_early(direction d, std::uint64_t octets, bool first) {
   early_[index_of(d)] += octets;
-  if (first) sink_.take(log_event{who_, d, {}, "octets that could still begin a match were let go: --hold or --window was over"});
+  if (first)
+    sink_.take(
+        log_event{who_, d, {}, "octets that could still begin a match were let go: --hold or --window was over"});
 }
 
 live_rules::live_rules(loop_state& loop, fields::connection_facts facts, const rules::rule_options& options,

@@ -35,7 +35,8 @@ class connection final : public rules::rule_observer, public std::enable_shared_
   connection(loop_state& loop, event_sink& sink, conn_name who) : loop_{loop}, sink_{sink}, who_{who} {}
 
   /// The stages between the two ends: a tap when data events are wanted, and the rules.
-  std::vector<std::unique_ptr<stage>> build(const proxy_settings& settings, const address& client, const address& server);
+  std::vector<std::unique_ptr<stage>> build(const proxy_settings& settings, const address& client,
+                                            const address& server);
   void opened(const address& client, const address& server);
   void closed(const flow_summary& summary, const address& client);
 

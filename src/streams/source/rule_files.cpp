@@ -48,7 +48,12 @@ void rule_files::add_rule(std::string text) {
 void rule_files::add_file(std::string path) {
   entry e;
   const auto slash = path.rfind('/');
-  e.source = {path, {}, slash == path.npos ? std::string{} : slash == 0 ? std::string{"/"} : path.substr(0, slash), true};
+  e.source = {path,
+              {},
+              slash == path.npos ? std::string{}
+              : slash == 0       ? std::string{"/"}
+                                 : path.substr(0, slash),
+              true};
   sources_.push_back(std::move(e));
   has_files_ = true;
 }
@@ -71,7 +76,8 @@ rule_files::loaded rule_files::load() {
     now.push_back(e.source);
   }
   if (out.unreadable.empty())
-    out.result = rules::compile(now, [](const std::string& path, std::string& error) { return read_file(path, max_file, error); });
+    out.result = rules::compile(
+        now, [](const std::string& path, std::string& error) { return read_file(path, max_file, error); });
   return out;
 }
 

@@ -82,13 +82,17 @@ class served_connection final : public protocol, private producer {
     side to{};
     command what = command::close();
     while (flow_->next_command(to, what)) {
-      if (to == side::client) command_to_client(what);
-      else command_to_server(what);
+      if (to == side::client)
+        command_to_client(what);
+      else
+        command_to_server(what);
     }
     obeying_ = false;
     if (lost_ || !deadline_) return;
-    if (const auto due = flow_->next_deadline()) deadline_->start(std::max(duration{}, *due - reactor().now()));
-    else deadline_->stop();
+    if (const auto due = flow_->next_deadline())
+      deadline_->start(std::max(duration{}, *due - reactor().now()));
+    else
+      deadline_->stop();
   }
 
   void command_to_client(command& what) {
@@ -119,8 +123,10 @@ class served_connection final : public protocol, private producer {
         const auto octets = what.octets().size();
         if (port_->settings_.answer && !lost_) answered_ += octets, transport().write(std::move(what.octets()));
         // The flow hears that the octets are gone when the client takes its answers: who does not read is not read.
-        if (paused_) owed_ += octets;
-        else flow_->handle(side::server, event::octets_sent(octets), now);
+        if (paused_)
+          owed_ += octets;
+        else
+          flow_->handle(side::server, event::octets_sent(octets), now);
         break;
       }
       case command::kind::send_end: flow_->handle(side::server, event::end_received(), now); break;
@@ -135,7 +141,8 @@ class served_connection final : public protocol, private producer {
   void pause_producing() override { paused_ = true; }
   void resume_producing() override {
     paused_ = false;
-    if (const auto octets = std::exchange(owed_, 0); octets != 0 && flow_) tell(side::server, event::octets_sent(octets));
+    if (const auto octets = std::exchange(owed_, 0); octets != 0 && flow_)
+      tell(side::server, event::octets_sent(octets));
   }
   void stop_producing() override { registered_ = false, paused_ = false; }
 
@@ -152,7 +159,9 @@ class served_connection final : public protocol, private producer {
 class served_port::maker final : public factory {
  public:
   explicit maker(served_port& port) : port_{port} {}
-  std::unique_ptr<protocol> build_protocol(const address&) override { return std::make_unique<served_connection>(port_); }
+  std::unique_ptr<protocol> build_protocol(const address&) override {
+    return std::make_unique<served_connection>(port_);
+  }
 
  private:
   served_port& port_;

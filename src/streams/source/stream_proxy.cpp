@@ -25,7 +25,8 @@ std::string literal(const std::string& host) {
   hints.ai_socktype = SOCK_STREAM;
   const int code = getaddrinfo(host.c_str(), nullptr, &hints, &list);
   if (code != 0)
-    throw std::system_error{std::make_error_code(std::errc::address_not_available), "cannot listen on " + host + ": " + gai_strerror(code)};
+    throw std::system_error{std::make_error_code(std::errc::address_not_available),
+                            "cannot listen on " + host + ": " + gai_strerror(code)};
   char text[NI_MAXHOST] = "";
   const auto* best = list;
   for (const auto* i = list; i != nullptr; i = i->ai_next)
@@ -158,9 +159,7 @@ void stream_proxy::impl::start() {
         relayed_.back()->port().start();
         open.push_back({m.spec, relayed_.back()->port().host()});
       }
-    } catch (const std::system_error& e) {
-      throw std::system_error{e.code(), "cannot listen on " + shown(m.listen)};
-    }
+    } catch (const std::system_error& e) { throw std::system_error{e.code(), "cannot listen on " + shown(m.listen)}; }
     own_.add(open.back().at);
   }
   for (const auto& m : settings_.modes)
@@ -171,8 +170,10 @@ void stream_proxy::impl::start() {
 // What is certain before the first connection; names are looked at when they are resolved.
 void stream_proxy::impl::refuse_own(const endpoint& server) const {
   std::optional<address> to;
-  if (server.how == endpoint::scheme::unix_path) to = address::unix_path(server.path);
-  else to = address::parse_ip(server.host == "localhost" ? "127.0.0.1" : server.host, server.port);
+  if (server.how == endpoint::scheme::unix_path)
+    to = address::unix_path(server.path);
+  else
+    to = address::parse_ip(server.host == "localhost" ? "127.0.0.1" : server.host, server.port);
   if (!to) return;
   if (const auto why = own_.reached_by(*to)) throw std::invalid_argument{*why};
 }

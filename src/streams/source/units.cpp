@@ -20,12 +20,8 @@ constexpr std::array<unit, 8> sizes{{{"", 1},
                                      {"KiB", 1ull << 10},
                                      {"MiB", 1ull << 20},
                                      {"GiB", 1ull << 30}}};
-constexpr std::array<unit, 6> times{{{"ns", 1},
-                                     {"us", 1000},
-                                     {"ms", 1000'000},
-                                     {"s", 1000'000'000},
-                                     {"m", 60'000'000'000},
-                                     {"h", 3600'000'000'000}}};
+constexpr std::array<unit, 6> times{
+    {{"ns", 1}, {"us", 1000}, {"ms", 1000'000}, {"s", 1000'000'000}, {"m", 60'000'000'000}, {"h", 3600'000'000'000}}};
 
 // A decimal number with at most nine digits behind the point, times the unit's factor; what is finer than one is cut.
 template <std::size_t N>

@@ -28,8 +28,8 @@ struct piece {
 
 struct dump_options {
   dump_style style = dump_style::text;
-  bool colour = false;       ///< before red, after green
-  std::uint64_t conn = 0;    ///< shown behind the offsets unless 0, to tell connections apart
+  bool colour = false;     ///< before red, after green
+  std::uint64_t conn = 0;  ///< shown behind the offsets unless 0, to tell connections apart
 };
 
 /// Appends one piece as `socat -x -v` (hex) or `socat -v` (text) shows it: `>` to the server, `<` to the client, `>-`
@@ -40,6 +40,9 @@ void append_dump(std::string& out, const piece& p, wall_time when, const dump_op
 /// Text from outside as one line for a terminal: printable ASCII and valid UTF-8 as they are, all control octets (C0,
 /// C1, DEL, bidirectional overrides) and invalid octets as `\xNN`.
 std::string printable(std::string_view text);
+/// Appends text as it stands between the quotes of a JSON string: controls, quotes and backslashes escaped, octets that
+/// are no UTF-8 as U+FFFD.
+void append_json_text(std::string& out, std::string_view text);
 /// `2026-11-22T20:32:13.000510251Z`.
 std::string rfc3339(wall_time when);
 /// Two lower-case digits an octet.

@@ -43,7 +43,7 @@ struct text_options {
   bool data = false;  ///< print what passes
   dump_style style = dump_style::text;
   bool colour = false;
-  int talk = 1;               ///< 0 silent, 1 what matters, 2 each connection
+  int talk = 1;  ///< 0 silent, 1 what matters, 2 each connection
   bool many_listeners = false;
 };
 

@@ -25,8 +25,8 @@ using both_totals = std::array<direction_totals, 2>;  ///< by index_of(direction
 
 /// Who an event is about. Borrows the listener's name.
 struct conn_name {
-  std::uint64_t conn = 0;      ///< from 1, per listener
-  std::string_view listener;   ///< the mode as written
+  std::uint64_t conn = 0;     ///< from 1, per listener
+  std::string_view listener;  ///< the mode as written
 };
 
 struct listening_event {
@@ -54,7 +54,7 @@ struct log_event {
 struct data_event {
   conn_name who;
   direction dir{};
-  std::uint64_t offset = 0;     ///< of `octets`, in what left
+  std::uint64_t offset = 0;      ///< of `octets`, in what left
   std::uint64_t was_offset = 0;  ///< of `was`, in what came
   byte_view octets, was;
   bool edited = false;

@@ -25,8 +25,8 @@ class rule_files {
     std::vector<std::string> unreadable;  ///< "PATH: why": when there is one, nothing was compiled
     bool ok() const noexcept { return unreadable.empty() && result.ok(); }
   };
-  /// Reads the files anew and compiles everything; what was loaded before stays as it is. A file that is none (a pipe of
-  /// the shell) is read the first time only.
+  /// Reads the files anew and compiles everything; what was loaded before stays as it is. A file that is none (a pipe
+  /// of the shell) is read the first time only.
   loaded load();
 
  private:
@@ -40,6 +40,7 @@ class rule_files {
 };
 
 /// Everything in a file of at most `max` octets, or why not.
-std::optional<std::string> read_file(const std::string& path, std::size_t max, std::string& error, bool* regular = nullptr);
+std::optional<std::string> read_file(const std::string& path, std::size_t max, std::string& error,
+                                     bool* regular = nullptr);
 
 }  // namespace midwire::streams
