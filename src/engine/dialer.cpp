@@ -121,7 +121,7 @@ void dialer::finish(std::optional<socket_id> s, reason why) {
 void dialer::cancel() noexcept {
   if (std::exchange(finished_, true)) return;
   timer_hook::stop();
-  if (asking_) reactor_.names().forget(query_);
+  if (asking_ && reactor_.resolver_) reactor_.resolver_->forget(query_);
   for (const socket_id s : trying_) {
     reactor_.forget(s);
     reactor_.kernel->perform(s, command::close());

@@ -143,7 +143,13 @@ deferred<std::vector<address>> reactor::resolve(std::string host, duration at_mo
     l->deadline.cancel();
     r->names().forget(l->query);
   };
-  l->promise.on_cancel(give_up);
+  // Weak: what is never answered must not keep itself alive, and after the reactor's end there is nothing to forget.
+  l->promise.on_cancel([weak = std::weak_ptr<lookup>{l}, r] {
+    const auto still = weak.lock();
+    if (!still) return;
+    still->deadline.cancel();
+    r->names().forget(still->query);
+  });
   l->deadline = call_later(at_most, [l, give_up, host] {
     give_up();
     l->promise.fail(reason{ending::timed_out, {}, "no answer about '" + host + "' in time"});

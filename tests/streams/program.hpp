@@ -114,6 +114,7 @@ class program {
   }
 
   void send(int number) const { kill(pid_, number); }
+  pid_t pid() const { return pid_; }
   /// The exit status, or 1000 + the signal that ended it, or -1: it did not end in time.
   int status() {
     for (const auto until = std::chrono::steady_clock::now() + patience; !status_;) {
