@@ -374,7 +374,12 @@ void sim_driver::impl::collect(std::uint32_t id, happenings& out) {
   s.socket->push();
   if (s.socket->newly_taken > 0)
     out.emplace_back(socket_id{id}, event::octets_sent(std::exchange(s.socket->newly_taken, 0)));
-  if (s.spliced_from != 0) mark(s.spliced_from);
+  // The source goes on when there is something to move and room for it: else two that splice into each other would
+  // wake each other for ever.
+  if (const auto source = streams.find(s.spliced_from); source != streams.end() && source->second.socket &&
+                                                        !source->second.socket->in->arrived.empty() &&
+                                                        s.socket->pending_octets == 0 && s.socket->writable_now())
+    mark(s.spliced_from);
   read(id, s, out);
   // A hint for those who do not read on to what it tells of.
   for (const item& i : s.socket->in->arrived) {

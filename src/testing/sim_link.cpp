@@ -41,6 +41,10 @@ std::size_t sim_socket::admit(std::size_t octets) {
   return 0;
 }
 
+bool sim_socket::writable_now() const {
+  return !closed && !broken && net.now() >= blocked_until && out->room() > 0;
+}
+
 void sim_socket::push() {
   const auto& faults = out->faults;
   std::size_t budget = faults.short_write > 0 ? faults.short_write : ~std::size_t{0};

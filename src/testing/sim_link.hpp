@@ -76,6 +76,8 @@ struct sim_socket : std::enable_shared_from_this<sim_socket> {
   std::size_t admit(std::size_t octets);
   /// Offers the pipe what is pending: one try to write.
   void push();
+  /// Whether a write would be taken, in part at least.
+  bool writable_now() const;
   /// Takes what arrived first, at most `octets` of it. Only when something arrived.
   item take(std::size_t octets);
   void close();

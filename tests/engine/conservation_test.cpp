@@ -57,7 +57,10 @@ struct dropping_stage : stage {
 /// Whole lines only, reversed; asks for random numbers of new octets, gives up what is left at the end.
 struct line_stage : stage {
   explicit line_stage(std::uint64_t seed) : random{seed} {}
-  verdict on_data(stage_context&, direction, chunk data) override {
+  verdict on_data(stage_context&, direction, chunk data) override { return lines(std::move(data)); }
+  // Fewer new octets than it asked for may still have completed a line.
+  verdict on_end(stage_context&, direction, chunk kept) override { return lines(std::move(kept)); }
+  verdict lines(chunk data) {
     buffer out;
     for (auto at = data.text().find('\n'); at != std::string_view::npos; at = data.text().find('\n')) {
       chunk line = data.take_front(at + 1);

@@ -59,4 +59,10 @@ IO_HEADER_EXCEPTIONS = {
 TESTED_IN = {
     "src/base/assert.cpp": "tests/base/chunk_test.cpp",
     "src/engine/driver/epoll_": "tests/engine/driver_test.cpp",
+    "src/engine/deferred.cpp": "tests/engine/transport_test.cpp",
+    "src/engine/pool.cpp": "tests/engine/transport_test.cpp",
+    "src/streams/source/pipeline_builder.cpp": "tests/streams/program_test.cpp",
+    "src/streams/source/serve.cpp": "tests/streams/program_test.cpp",
+    "src/streams/source/stream_proxy.cpp": "tests/streams/program_test.cpp",
+    "src/testing/sim_network.cpp": "tests/engine/sim_driver_test.cpp",
 }

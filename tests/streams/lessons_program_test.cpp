@@ -7,6 +7,7 @@
 #include "program.hpp"
 
 using namespace program_test;
+using namespace std::chrono_literals;
 
 namespace {
 

@@ -31,8 +31,7 @@
 /// What end-to-end tests need: the built program as a child, sockets without the engine, a folder that goes away.
 namespace program_test {
 
-using namespace std::chrono_literals;
-constexpr auto patience = 20s;
+constexpr std::chrono::seconds patience{20};
 
 /// Collects what a descriptor gives, on a thread of its own.
 class collector {
@@ -124,7 +123,7 @@ class program {
       else if (std::chrono::steady_clock::now() > until)
         return -1;
       else
-        std::this_thread::sleep_for(2ms);
+        std::this_thread::sleep_for(std::chrono::milliseconds{2});
     }
     return *status_;
   }

@@ -7,6 +7,7 @@
 namespace {
 
 using namespace program_test;
+using namespace std::chrono_literals;
 using nlohmann::ordered_json;
 
 std::vector<ordered_json> events(const std::string& text) {
