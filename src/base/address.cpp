@@ -41,6 +41,7 @@ address address::unix_path(std::string_view path) noexcept {
 std::optional<address> address::parse_ip(std::string_view host, std::uint16_t port) noexcept {
   char text[64];
   if (host.empty() || host.size() >= sizeof text) return std::nullopt;
+  if (host.find('\0') != host.npos) return std::nullopt;  // inet_pton would stop there
   const auto percent = host.find('%');
   const auto plain = host.substr(0, percent);
   std::memcpy(text, plain.data(), plain.size());

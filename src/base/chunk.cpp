@@ -218,6 +218,18 @@ void chunk::append(chunk next) {
   *this = chunk{s, s->octets(), size_ + next.size_};
 }
 
+/// Takes a copy of the octets of `next` behind its own where that is cheap and saves much: they are few, pin a large
+/// segment, and there is room behind what nobody shares. \return whether it did
+bool chunk::absorb(const chunk& next) noexcept {
+  if (next.pinned() < segment_pool::size_of_class(0) || next.size_ > next.pinned() / 16) return false;
+  if (!segment_ || segment_ == next.segment_ || segment_->holders != 1 || segment_->from == origin::adopted) return false;
+  const auto used = static_cast<std::size_t>(data_ - segment_->octets()) + size_;
+  if (segment_->capacity - used < next.size_) return false;
+  std::memcpy(const_cast<std::uint8_t*>(data_) + size_, next.data_, next.size_);
+  size_ += next.size_;
+  return true;
+}
+
 void chunk::compact() {
   if (segment_ && size_ < segment_->capacity / 4) *this = chunk{bytes()};
 }
@@ -267,8 +279,9 @@ void buffer::grow() {
 
 void buffer::append(chunk next) {
   if (next.empty()) return;
-  if (last_ == capacity_) grow();
   octets_ += next.size();
+  if (first_ != last_ && items_[last_ - 1].absorb(next)) return;
+  if (last_ == capacity_) grow();
   ::new (static_cast<void*>(items_ + last_)) chunk(std::move(next));
   ++last_;
 }

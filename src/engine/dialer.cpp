@@ -15,16 +15,21 @@ dialer::dialer(reactor_impl& r, endpoint to, connect_options options, refuse_fn 
 dialer::~dialer() { cancel(); }
 
 void dialer::start() {
-  if (options_.timeout.count() > 0) deadline_ = reactor_.now + options_.timeout;
+  if (options_.timeout.count() > 0) deadline_ = add_time(reactor_.now, options_.timeout);
   if (to_.how == endpoint::scheme::unix_path) {
     waiting_.push_back(address::unix_path(to_.path));
   } else if (const auto literal = address::parse_ip(to_.host, to_.port)) {
     waiting_.push_back(*literal);
   } else {
     asking_ = true;
-    query_ = reactor_.names().ask(to_.host, [this](resolver::answer a) { got(std::move(a)); });
-    plan();
-    return;
+    try {
+      query_ = reactor_.names().ask(to_.host, [this](resolver::answer a) { got(std::move(a)); });
+      plan();
+      return;
+    } catch (const std::exception& e) {
+      asking_ = false;
+      last_ = reason{ending::failed, {}, e.what()};
+    }
   }
   try_next();
 }
@@ -34,7 +39,12 @@ void dialer::got(resolver::answer a) {
   for (auto& found : a.addresses) waiting_.push_back(found.with_port(to_.port));
   if (a.last) asking_ = false;
   if (a.addresses.empty() && a.last && !a.error.text().empty()) last_ = reason{ending::refused, a.error.code(), a.error.text()};
-  if (!trying_.empty()) return;  // the next attempt has its time
+  if (!trying_.empty()) {
+    // The next attempt has its time; an address that comes later than all the others gets one.
+    if (!waiting_.empty() && next_try_ == instant::max()) next_try_ = reactor_.now + between_attempts;
+    plan();
+    return;
+  }
   // The other family may be about to answer, and is preferred when it is IPv6.
   const bool six = std::any_of(waiting_.begin(), waiting_.end(), [](const address& x) { return x.family() == address::kind::ipv6; });
   if (asking_ && !six && !waiting_.empty()) {
@@ -54,7 +64,9 @@ void dialer::try_next() {
     const address to = waiting_.front();
     waiting_.erase(waiting_.begin());
     if (refuse_) {
-      if (auto why = refuse_(to)) {
+      std::optional<std::string> why = "the check of the address failed";
+      reactor_.guard([&] { why = refuse_(to); });
+      if (why) {
         last_ = reason{ending::refused, {}, std::move(*why)};
         continue;
       }

@@ -1,5 +1,7 @@
 #include "engine/listener_state.hpp"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <system_error>
 
@@ -9,6 +11,41 @@
 namespace midwire {
 
 namespace detail {
+
+namespace {
+
+/// A descriptor on its way from one loop to another.
+class travelling_descriptor {
+ public:
+  explicit travelling_descriptor(int fd) noexcept : fd_{fd} {}
+  travelling_descriptor(travelling_descriptor&& other) noexcept : fd_{other.arrive()} {}
+  travelling_descriptor& operator=(travelling_descriptor&&) = delete;
+  ~travelling_descriptor() {
+    if (fd_ >= 0) ::close(fd_);
+  }
+  int arrive() noexcept { return std::exchange(fd_, -1); }
+
+ private:
+  int fd_;
+};
+
+}  // namespace
+
+listener_state::~listener_state() {
+  if (open) reactor.kernel->close_listener(socket);
+  reactor.forget(socket);
+}
+
+bool hand_over(reactor_impl& from, socket_id s, reactor_impl& to, callback<void(socket_id)> arrived) {
+  const int fd = from.kernel->release(s);
+  if (fd < 0) return false;
+  ++to.load;
+  to.post_from_thread([&to, fd = travelling_descriptor{fd}, arrived = std::move(arrived)]() mutable {
+    to.guard([&] { arrived(to.kernel->adopt(fd.arrive())); });
+    --to.load;
+  });
+  return true;
+}
 
 void listener_state::on_event(socket_id s, event what) {
   if (what.what() == event::kind::accepted) {
@@ -66,6 +103,7 @@ listener& open_factory_port(detail::reactor_impl& r, const address& where, const
 deferred<protocol*> dial(detail::reactor_impl& r, endpoint to, const factory_ptr& f, const connect_options& options) {
   struct attempt final : detail::mortal {
     std::unique_ptr<detail::dialer> dialer;
+    std::shared_ptr<bool> alive = std::make_shared<bool>(true);
   };
   promise_of<protocol*> promise;
   auto owned = std::make_unique<attempt>();
@@ -82,7 +120,9 @@ deferred<protocol*> dial(detail::reactor_impl& r, endpoint to, const factory_ptr
         }
         r.retire(*a);
       });
-  promise.on_cancel([&r, a] {
+  // Weak: who cancels after the reactor's end finds nothing to cancel.
+  promise.on_cancel([&r, a, alive = std::weak_ptr<bool>{a->alive}] {
+    if (alive.expired()) return;
     a->dialer->cancel();
     r.retire(*a);
   });

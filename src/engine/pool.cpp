@@ -74,6 +74,10 @@ address reactor_pool::listen(std::string_view text, callback<factory_ptr(reactor
   const bool each = how == balance::kernel && !is_unix && loops_.size() > 1;
   std::vector<factory_ptr> factories;
   for (auto& r : loops_) factories.push_back(build(*r));
+  const auto opened = [&] {
+    for (const auto& f : factories)
+      if (f->ports_++ == 0) f->started();
+  };
   listen_options options;
   options.reuse_port = each;
   auto* const first = &loops_[0]->impl();
@@ -86,26 +90,22 @@ address reactor_pool::listen(std::string_view text, callback<factory_ptr(reactor
       where = state->host;
       r->listeners.push_back(std::make_unique<listener>(std::move(state)));
     }
+    opened();
     return where;
   }
   // One loop accepts; each descriptor goes to the loop with the fewest connections.
   auto state = detail::open_port(*first, where, options, [this, first, factories](socket_id s, const address& peer) {
     const std::size_t i = least_loaded();
-    if (i == 0) {
-      detail::transport_impl::start(*first, s, peer, factories[0], false);
-      return;
-    }
-    const int fd = first->kernel->release(s);
-    if (fd < 0) return;
     auto* const r = &loops_[i]->impl();
-    ++r->load;  // counted from now on, not only when it arrives
-    loops_[i]->call_from_thread([r, fd, peer, f = factories[i]] {
-      detail::transport_impl::start(*r, r->kernel->adopt(fd), peer, f, false);
-      --r->load;
-    });
+    const auto begin = [r, peer, f = factories[i]](socket_id arrived) {
+      detail::transport_impl::start(*r, arrived, peer, f, false);
+    };
+    if (i != 0 && detail::hand_over(*first, s, *r, begin)) return;
+    detail::transport_impl::start(*first, s, peer, factories[0], false);
   });
   where = state->host;
   first->listeners.push_back(std::make_unique<listener>(std::move(state)));
+  opened();
   return where;
 }
 

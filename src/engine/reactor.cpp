@@ -16,7 +16,7 @@ namespace midwire {
 
 namespace {
 thread_local detail::reactor_impl* innermost = nullptr;
-thread_local detail::reactor_impl* last_made = nullptr;
+thread_local std::vector<detail::reactor_impl*> made;  // on this thread, in order
 // Calls posted by other threads get this much of a turn (E23).
 constexpr duration posted_budget = std::chrono::milliseconds{1};
 
@@ -38,11 +38,13 @@ void log(int level, std::string_view line) {
   }
 }
 
-reactor_impl* here() noexcept { return innermost ? innermost : last_made; }
+reactor_impl* here() noexcept { return innermost ? innermost : made.empty() ? nullptr : made.back(); }
+
+bool reactor_impl::in_turn() const noexcept { return innermost == this; }
 
 reactor_impl::reactor_impl(reactor& r, std::unique_ptr<driver> k, reactor_options o)
     : self{r}, options{o}, kernel{std::move(k)}, wheel{kernel->now()}, now{kernel->now()} {
-  last_made = this;
+  made.push_back(this);
 }
 
 reactor_impl::~reactor_impl() {
@@ -52,7 +54,7 @@ reactor_impl::~reactor_impl() {
   owned.clear();
   graveyard.clear();
   listeners.clear();
-  if (last_made == this) last_made = nullptr;
+  std::erase(made, this);
 }
 
 void reactor_impl::failed(const char* what) noexcept {
@@ -236,7 +238,8 @@ std::uint64_t reactor::failures() const noexcept { return impl_->failures; }
 void reactor::set_resolver(std::unique_ptr<resolver> r) { impl_->resolver_ = std::move(r); }
 
 timer_ref reactor::call_later(duration from_now, callback<void()> then) {
-  return impl_->wheel.call_at(impl_->now + from_now, [this, f = std::move(then)]() mutable { impl_->guard(f); });
+  // In the past it would never let the others come.
+  return impl_->wheel.call_at(add_time(impl_->now, std::max(from_now, duration{})), [this, f = std::move(then)]() mutable { impl_->guard(f); });
 }
 
 timer_ref reactor::every(duration period, callback<void()> then) {
@@ -266,8 +269,8 @@ void reactor::watch(int fd, bool read, bool write, callback<void(bool, bool)> re
   auto handler = std::make_unique<detail::watcher>(std::move(ready));
   auto& slot = impl_->watches[fd];
   if (slot.second) {
+    impl_->kernel->change_watch(slot.first, read, write);  // may throw: then the old handler stays
     impl_->bury(std::make_unique<detail::buried_handler>(std::move(slot.second)));
-    impl_->kernel->change_watch(slot.first, read, write);
   } else {
     slot.first = impl_->kernel->watch(fd, read, write);
   }
@@ -289,8 +292,9 @@ timer::~timer() = default;
 void timer::start(duration from_now) {
   last_ = from_now;
   auto& impl = reactor_.impl();
-  if (active()) timer_hook::touch(impl.now + from_now);
-  else impl.wheel.start(*this, impl.now + from_now);
+  const instant due = add_time(impl.now, std::max(from_now, duration{}));
+  if (active()) timer_hook::touch(due);
+  else impl.wheel.start(*this, due);
 }
 void timer::touch() noexcept { start(last_); }
 void timer::stop() noexcept { timer_hook::stop(); }

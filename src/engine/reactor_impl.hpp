@@ -48,6 +48,8 @@ class reactor_impl {
   void turn(duration at_most);
   void post(callback<void()> f) { later.push_back(std::move(f)); }
   void post_from_thread(callback<void()> f);
+  /// Whether the calling thread is in a turn of this loop.
+  bool in_turn() const noexcept;
   void handle(socket_id s, socket_handler& h);
   void forget(socket_id s) noexcept;
   void queue(deferred_work& w) {
@@ -107,7 +109,8 @@ class reactor_impl {
   std::vector<callback<void()>> posted_;
 };
 
-/// The reactor whose loop this thread is in; else the last one made on this thread; null when there is none.
+/// The reactor whose loop this thread is in; else the last one made on this thread that is still there; null when there
+/// is none.
 reactor_impl* here() noexcept;
 
 }  // namespace midwire::detail

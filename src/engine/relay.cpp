@@ -67,6 +67,7 @@ class relay_core : public std::enable_shared_from_this<relay_core> {
   void stop(duration drain, callback<void()> done);
   void stop_loop(loop_state& l, duration drain);
   void check_stopped(loop_state& l);
+  void tell_stopped();
   std::size_t flows() const noexcept {
     std::size_t n = 0;
     for (const auto& l : loops) n += l->count;
@@ -83,7 +84,8 @@ class relay_core : public std::enable_shared_from_this<relay_core> {
   std::size_t most_flows = 0;
   address host;
   std::atomic<std::size_t> stopped{0};
-  callback<void()> done;
+  std::vector<callback<void()>> done;  // loop 0's
+  std::atomic<bool> orphaned{false};   // the relay is gone, and so is who made the stages
 };
 
 /// One relayed connection: the core's flow, its two sockets, and the dialling before.
@@ -185,15 +187,16 @@ void relay_flow::dialled(std::optional<socket_id> s, reason why) {
   r_.handle(*s, ends_[index_of(side::server)]);
   info_.server = r_.kernel->peer(*s);
   std::vector<std::unique_ptr<stage>> stages;
-  const bool built = r_.guard([&] {
+  const bool built = !core_->orphaned && r_.guard([&] {
     for (const auto& make : core_->makers) stages.push_back(make());
     if (core_->observer)
       for (auto& st : core_->observer->build_stages(info_)) stages.push_back(std::move(st));
+    std::erase(stages, nullptr);
   });
   if (!built) {
     r_.kernel->perform(*s, command::reset());
     forget(side::server);
-    refuse(reason{ending::failed, {}, "the stages could not be made"});
+    refuse(reason{ending::failed, {}, core_->orphaned ? "the relay is gone" : "the stages could not be made"});
     return;
   }
   flow_.emplace(std::move(stages), core_->options.limits);
@@ -250,6 +253,7 @@ void relay_flow::pump() {
     }
   }
   if (flow_->closed()) {
+    if (flow_->why().how() == ending::failed) r_.failed(flow_->why().text().c_str());  // E22
     finished({flow_->why(), flow_->by(), r_.now - born_, true,
               {flow_->count(direction::to_server), flow_->count(direction::to_client)}});
     return;
@@ -260,8 +264,8 @@ void relay_flow::pump() {
 void relay_flow::plan() {
   const auto due = flow_->next_deadline();
   if (!due) timer_hook::stop();
-  else if (active()) timer_hook::touch(*due);
-  else r_.wheel.start(*this, *due);
+  else if (active()) timer_hook::touch(std::max(*due, r_.now));
+  else r_.wheel.start(*this, std::max(*due, r_.now));
 }
 
 void relay_flow::fired() {
@@ -302,7 +306,12 @@ void relay_core::start() {
   how.reuse_port = each;
   for (std::size_t i = 0; i < (each ? loops.size() : 1); ++i) {
     auto& l = *loops[i];
-    l.port = open_port(*l.r, where, how, [this, &l](socket_id s, const address& client) { accepted(l, s, client); });
+    try {
+      l.port = open_port(*l.r, where, how, [this, &l](socket_id s, const address& client) { accepted(l, s, client); });
+    } catch (...) {
+      for (auto& other : loops) other->port.reset();
+      throw;
+    }
     where = l.port->host;
   }
   host = where;
@@ -323,28 +332,19 @@ void relay_core::accepted(loop_state& at, socket_id s, const address& client) {
     for (auto& l : loops)
       if (l->r->load < to->r->load) to = l.get();
   ++to->count;
-  if (to == &at) {
-    begin(at, s, client, id);
-    return;
-  }
-  const int fd = at.r->kernel->release(s);
-  if (fd < 0) {  // nothing to hand over (a simulated socket)
-    --to->count, ++at.count;
-    begin(at, s, client, id);
-    return;
-  }
-  ++to->r->load;
-  to->r->post_from_thread([self = shared_from_this(), to, fd, client, id] {
-    --to->r->load;
-    self->begin(*to, to->r->kernel->adopt(fd), client, id);
-  });
+  const auto begin_there = [self = shared_from_this(), to, client, id](socket_id arrived) {
+    self->begin(*to, arrived, client, id);
+  };
+  if (to != &at && hand_over(*at.r, s, *to->r, begin_there)) return;
+  if (to != &at) --to->count, ++at.count;
+  begin(at, s, client, id);
 }
 
 void relay_core::begin(loop_state& on, socket_id s, const address& client, std::uint64_t id) {
   auto owned = std::make_unique<relay_flow>(shared_from_this(), on, s, client, id);
   relay_flow* const f = owned.get();
   on.r->own(std::move(owned));
-  if (on.aborting) {
+  if (on.aborting || on.told) {  // told: it was on its way here while this loop stopped
     f->abort(reason{ending::aborted, {}, "midwire is stopping"});
     return;
   }
@@ -360,18 +360,24 @@ void relay_core::begin(loop_state& on, socket_id s, const address& client, std::
 }
 
 void relay_core::stop(duration drain, callback<void()> then) {
-  done = std::move(then);
   for (std::size_t i = 0; i < loops.size(); ++i) {
     auto* const l = loops[i].get();
-    auto work = [self = shared_from_this(), l, drain] { self->stop_loop(*l, drain); };
-    if (l->r == here()) work();
+    auto work = [self = shared_from_this(), l, drain, told = std::exchange(then, {})]() mutable {  // loop 0 tells
+      if (told) self->done.push_back(std::move(told));
+      self->stop_loop(*l, drain);
+    };
+    if (l->r->in_turn()) work();
     else l->r->post_from_thread(std::move(work));
   }
 }
 
 void relay_core::stop_loop(loop_state& l, duration drain) {
-  if (l.stopping) return;
+  if (l.told) {
+    if (stopped == loops.size()) tell_stopped();
+    return;
+  }
   l.stopping = true;
+  l.drain.cancel();
   if (l.port) l.port->close();
   const auto reset_rest = [self = shared_from_this(), &l] {
     l.aborting = true;
@@ -389,10 +395,14 @@ void relay_core::check_stopped(loop_state& l) {
   if (!l.stopping || l.told || l.count > 0) return;
   l.told = true;
   l.drain.cancel();
-  l.port.reset();
-  if (++stopped < loops.size()) return;
+  // It may be the port's own event that brought us here.
+  l.r->post([port = std::move(l.port)] {});
+  if (++stopped == loops.size()) tell_stopped();
+}
+
+void relay_core::tell_stopped() {
   loops[0]->r->post_from_thread([self = shared_from_this()] {
-    if (self->done) std::exchange(self->done, {})();
+    for (auto all = std::exchange(self->done, {}); auto& tell : all) self->loops[0]->r->guard(tell);
   });
 }
 
@@ -418,6 +428,7 @@ relay::relay(reactor_pool& p, std::string_view listen, std::string_view connect,
 }
 
 relay::~relay() {
+  if (core_->observer) core_->orphaned = true;
   core_->observer = nullptr;
   for (auto& l : core_->loops)
     if (l->port) {

@@ -36,6 +36,9 @@ transport_impl::transport_impl(reactor_impl& r, socket_id s, const address& p, f
 }
 
 transport_impl::~transport_impl() {
+  // A reactor that goes takes connections along that are still open: what a protocol asks for as it goes comes to nothing.
+  gone_ = true;
+  protocol_.reset();
   --reactor.load;
   self.reset();
   reactor.unqueue(*this);
@@ -62,7 +65,6 @@ void transport_impl::call(F&& f) {
 }
 
 void transport_impl::begin() {
-  begun_ = true;
   call([&] { protocol_->connection_made(); });
   after_callback();
 }
@@ -79,7 +81,7 @@ void transport_impl::on_event(socket_id, event what) {
       const auto n = static_cast<std::size_t>(std::min<std::uint64_t>(what.octets(), in_flight_));
       in_flight_ -= n;
       last_activity_ = reactor.now;
-      if (losing_ && limits_.linger.count() > 0) linger_until_ = reactor.now + limits_.linger;
+      if (losing_ && limits_.linger.count() > 0) linger_until_ = add_time(reactor.now, limits_.linger);
       break;
     }
     case event::kind::end_received:
@@ -95,17 +97,21 @@ void transport_impl::on_event(socket_id, event what) {
       }
       break;
     case event::kind::hung_up:
-      // Paused, nothing else would tell that the peer is gone for good (twisted #11168).
-      if (what.broken()) {
-        broken_ = true;
-        if (!ending_) ending_ = reason{ending::reset, std::make_error_code(std::errc::connection_reset)};
-        if (paused_) in_.clear();
-      }
+      hung_up_ |= what.broken();
       break;
     default: break;
   }
   deliver();
   after_callback();
+}
+
+/// The connection is dead, but the read, which says so behind the last octet, waits for a protocol that is paused: nothing
+/// else would tell it (twisted #11168).
+void transport_impl::end_if_deaf() {
+  if (!hung_up_ || !paused_ || losing_ || ending_) return;
+  broken_ = true;
+  ending_ = reason{ending::reset, std::make_error_code(std::errc::connection_reset)};
+  in_.clear();
 }
 
 /// What has come, in order, as far as the protocol wants it now.
@@ -115,7 +121,7 @@ void transport_impl::deliver() {
     call([&] { protocol_->data_received(std::move(next)); });
   }
   if (losing_) in_.clear();
-  if (end_received_ && !end_told_ && in_.empty() && !paused_ && !aborting_) {
+  if (end_received_ && !end_told_ && in_.empty() && (!paused_ || losing_) && !aborting_) {
     end_told_ = true;
     if (!losing_) call([&] { protocol_->read_connection_lost(); });
   }
@@ -124,6 +130,7 @@ void transport_impl::deliver() {
 void transport_impl::after_callback() {
   pump();
   if (gone_) return;
+  end_if_deaf();
   // A reset is told once what came before it has been.
   if (ending_ && (in_.empty() || aborting_ || losing_)) {
     lost(std::move(*ending_));
@@ -151,7 +158,8 @@ void transport_impl::pump() {
     lost(ending_ ? std::move(*ending_) : reason{ending::aborted});
     return;
   }
-  if (producer_ && !losing_ && !end_asked_) {
+  if (end_asked_) stop_producer();  // what it would write is not taken any more
+  if (producer_) {
     const std::size_t held = buffered();
     if (producing_ == producing::push) {
       if (!producer_paused_ && held >= limits_.high) {
@@ -163,20 +171,21 @@ void transport_impl::pump() {
       }
     } else {
       // A pull producer writes once for each call; enough of them to keep the kernel busy, not more.
-      for (int i = 0; i < 16 && producer_ && !losing_ && buffered() < limits_.low && in_flight_ == 0; ++i) {
+      for (int i = 0; i < 16 && producer_ && !end_asked_ && buffered() < limits_.low && in_flight_ == 0; ++i) {
         const std::size_t before = buffered();
         call([&] { producer_->resume_producing(); });
         if (buffered() == before) break;
       }
     }
-    if (aborting_) return pump();
   }
+  if (aborting_) return pump();
+  if (end_asked_) stop_producer();
   if (!out_.empty()) {
     in_flight_ += out_.size();
     reactor.kernel->perform(socket, command::send(std::move(out_)));
     out_.clear();
   }
-  if (end_asked_ && !end_sent_ && !producer_) {
+  if (end_asked_ && !end_sent_) {
     end_sent_ = true;
     reactor.kernel->perform(socket, command::send_end());
   }
@@ -203,18 +212,18 @@ void transport_impl::plan() {
   if (gone_) return;
   instant due = instant::max();
   const auto consider = [&](instant at) { due = std::min(due, at); };
-  if (limits_.idle.count() > 0) consider(last_activity_ + limits_.idle);
+  if (limits_.idle.count() > 0) consider(add_time(last_activity_, limits_.idle));
   if (losing_) consider(linger_until_);
-  if (limits_.stuck.count() > 0 && full_since_ != instant::max()) consider(full_since_ + limits_.stuck);
+  if (limits_.stuck.count() > 0 && full_since_ != instant::max()) consider(add_time(full_since_, limits_.stuck));
   if (limits_.half_closed.count() > 0 && !losing_ && end_sent_ != end_received_) {
     half_since_ = last_activity_;
-    consider(half_since_ + limits_.half_closed);
+    consider(add_time(half_since_, limits_.half_closed));
   } else {
     half_since_ = instant::max();
   }
   if (due == instant::max()) timer_hook::stop();
-  else if (active()) timer_hook::touch(due);
-  else reactor.wheel.start(*this, due);
+  else if (active()) timer_hook::touch(std::max(due, reactor.now));
+  else reactor.wheel.start(*this, std::max(due, reactor.now));
 }
 
 void transport_impl::fired() {
@@ -224,11 +233,11 @@ void transport_impl::fired() {
     const bool flushed = buffered() == 0;
     if (!flushed) aborting_ = true;
     lost(flushed ? reason{ending::done} : reason{ending::timed_out, {}, "the peer took nothing while we closed"});
-  } else if (limits_.stuck.count() > 0 && full_since_ != instant::max() && full_since_ + limits_.stuck <= now) {
+  } else if (limits_.stuck.count() > 0 && full_since_ != instant::max() && add_time(full_since_, limits_.stuck) <= now) {
     aborting_ = true;
     lost(reason{ending::timed_out, {}, "the peer took nothing"});
-  } else if ((limits_.idle.count() > 0 && last_activity_ + limits_.idle <= now) ||
-             (half_since_ != instant::max() && half_since_ + limits_.half_closed <= now)) {
+  } else if ((limits_.idle.count() > 0 && add_time(last_activity_, limits_.idle) <= now) ||
+             (half_since_ != instant::max() && add_time(half_since_, limits_.half_closed) <= now)) {
     aborting_ = true;
     lost(reason{ending::timed_out, {}, "idle"});
   } else {
@@ -269,11 +278,8 @@ void transport_impl::write(buffer octets) {
 void transport_impl::lose_connection() {
   if (gone_ || losing_) return;
   losing_ = true, end_asked_ = true;
-  if (limits_.linger.count() > 0) linger_until_ = reactor.now + limits_.linger;
+  if (limits_.linger.count() > 0) linger_until_ = add_time(reactor.now, limits_.linger);
   reactor.queue(*this);
-  // stop_producing is a callback: it comes once this has returned.
-  if (producer_)
-    reactor.post([r = &reactor, p = std::exchange(producer_, nullptr)] { r->guard([&] { p->stop_producing(); }); });
 }
 
 void transport_impl::lose_write_connection() {

@@ -49,6 +49,7 @@ class transport_impl final : public socket_handler, public deferred_work, public
   template <class F>
   void call(F&& f);
   void stop_producer();
+  void end_if_deaf();
   void reading();
 
   factory_ptr factory_;
@@ -62,7 +63,7 @@ class transport_impl final : public socket_handler, public deferred_work, public
   instant last_activity_{}, linger_until_ = instant::max(), half_since_ = instant::max(), full_since_ = instant::max();
   bool client_, paused_ = false, reading_ = false, producer_paused_ = false;
   bool end_received_ = false, end_told_ = false, end_asked_ = false, end_sent_ = false, end_sent_told_ = false;
-  bool losing_ = false, aborting_ = false, gone_ = false, begun_ = false, broken_ = false;
+  bool losing_ = false, aborting_ = false, gone_ = false, broken_ = false, hung_up_ = false;
   std::uint64_t granted_ = 0;
   std::optional<reason> ending_;  // to be told when everything before it has been
 };

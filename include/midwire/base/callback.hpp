@@ -48,8 +48,8 @@ class callback<R(A...)> {
   R operator()(A... arguments) { return table_->call(storage_, std::forward<A>(arguments)...); }
   explicit operator bool() const noexcept { return table_ != nullptr; }
   void reset() noexcept {
-    if (table_) table_->destroy(storage_);
-    table_ = nullptr;
+    // Empty first: what the closure owned may come back here as it goes.
+    if (const auto* old = std::exchange(table_, nullptr)) old->destroy(storage_);
   }
 
  private:

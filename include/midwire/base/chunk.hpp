@@ -74,7 +74,9 @@ class chunk {
   std::size_t pinned() const noexcept;
 
  private:
+  friend class buffer;
   friend class segment_pool;
+  bool absorb(const chunk& next) noexcept;
   chunk(detail::segment* s, std::uint8_t* data, std::size_t size) noexcept : segment_{s}, data_{data}, size_{size} {}
   void forget() noexcept { segment_ = nullptr, data_ = nullptr, size_ = 0; }
   void release() noexcept {
@@ -106,7 +108,8 @@ class buffer {
     (append(chunk(std::forward<C>(chunks))), ...);
   }
 
-  /// Empty chunks are left out.
+  /// Empty chunks are left out. Few octets of a large segment are copied behind the chunk before them when there is
+  /// room: a row of tiny receives that has to wait does not pin a segment for each.
   void append(chunk next);
   void append(buffer next);
   chunk* begin() noexcept { return items_ + first_; }

@@ -13,6 +13,14 @@ using duration = std::chrono::nanoseconds;
 /// A moment of the steady clock, real or simulated.
 using instant = std::chrono::time_point<std::chrono::steady_clock, duration>;
 
+/// The sum, or the last or the first instant there is: a limit of "for ever" never wraps round into the past.
+constexpr instant add_time(instant from, duration by) noexcept {
+  std::int64_t sum = 0;
+  if (__builtin_add_overflow(from.time_since_epoch().count(), by.count(), &sum))
+    return by.count() > 0 ? instant::max() : instant::min();
+  return instant{duration{sum}};
+}
+
 inline byte_view as_bytes(std::string_view text) noexcept {
   return {reinterpret_cast<const std::uint8_t*>(text.data()), text.size()};
 }

@@ -62,7 +62,7 @@ class factory {
 
  private:
   friend class reactor;
-  friend class listener;
+  friend class reactor_pool;
   int ports_ = 0;
 };
 

@@ -40,7 +40,7 @@ class listener {
   std::shared_ptr<detail::listener_state> state_;
 };
 
-/// Restarts in O(1); belongs to one reactor, which must outlive it.
+/// Restarts in O(1); belongs to one reactor, which must outlive it. Its own callback must not destroy it.
 class timer : private timer_hook {
  public:
   timer(reactor& r, callback<void()> then);
@@ -88,7 +88,7 @@ class reactor {
   deferred<std::vector<address>> resolve(std::string host, duration at_most = std::chrono::seconds{5});
 
   timer_ref call_later(duration from_now, callback<void()> then);
-  /// Again and again; a late one skips rounds. `then` may cancel it.
+  /// Again and again; a late one skips rounds. `then` may cancel it. A period of zero or less is a bug.
   timer_ref every(duration period, callback<void()> then);
   /// At the start of the next run(), or in the next turn when running.
   void call_when_running(callback<void()> then);
@@ -112,7 +112,7 @@ class reactor {
 };
 
 /// Where log lines of the engine go: level 0 debug, 1 info, 2 warning, 3 error. Default: warnings and errors to stderr.
-/// Set before the first reactor runs.
+/// Set before the first reactor runs. Loops on several threads call it at the same time.
 void set_log(callback<void(int level, std::string_view line)> sink);
 
 }  // namespace midwire

@@ -43,7 +43,7 @@ class relay_observer {
   /// Both ends are up: the stages of this flow, in order. Called before opened().
   virtual std::vector<std::unique_ptr<stage>> build_stages(const flow_info&) { return {}; }
   virtual void opened(const flow_info&) {}
-  /// Once for each accepted connection, and last.
+  /// Once for each connection that was taken on (max_flows), and last; not when the reactor goes while it lives.
   virtual void closed(const flow_info&, const flow_summary&) {}
 };
 
@@ -56,13 +56,14 @@ struct relay_options {
   /// Asked about each address before it is connected to: words refuse it, for example an own listener's. Called on
   /// several threads.
   std::function<std::optional<std::string>(const address&)> refuse_server;
-  /// Connections at once; more are closed at once, and counted. 0: as many as descriptors allow.
+  /// Connections at once; more are closed at once, which is logged once a second. 0: as many as descriptors allow.
   std::size_t max_flows = 0;
 };
 
 /// Listens here, connects there, with stages between. E25: dials when it accepts; what the client sends meanwhile waits.
 ///
-/// Lifetime  within that of its reactor or pool; destroyed on the loop, or when no loop runs. Live flows go on.
+/// Lifetime  within that of its reactor or pool; destroyed on the loop, on a pool when no loop runs. Live flows go on,
+///           without their observer; those still being dialled end when there was one, as nobody makes their stages.
 class relay {
  public:
   relay(reactor& r, std::string_view listen, std::string_view connect);
@@ -77,20 +78,22 @@ class relay {
   relay& add_stage(A... arguments) {
     return add_stage_maker([... a = std::move(arguments)] { return std::make_unique<S>(a...); });
   }
+  /// A copy of the callable for each flow. On a pool copies and makers are used on several threads at once.
   relay& add_stage(std::function<verdict(stage_context&, direction, chunk)> f);
   relay& add_stage_maker(std::function<std::unique_ptr<stage>()> make);
-  /// Another endpoint for each client; empty refuses it. Called on the accepting loop.
+  /// Another endpoint for each client; empty refuses it. Called on the accepting loop: on a pool that spreads by the
+  /// kernel on several threads at once.
   relay& choose_server(callback<std::string(const address& client)> f);
   /// Must outlive the relay. Its stages come behind those of add_stage.
   relay& observe(relay_observer& o);
   relay& set_options(relay_options options);
 
-  /// Opens the port. Throws std::system_error naming the endpoint. On a pool: before run(), or on loop 0.
+  /// Opens the port. Throws std::system_error naming the endpoint. On a pool: before run().
   void start();
   /// The bound address, after start().
   const address& host() const noexcept;
   /// Stops listening and lets flows finish for `drain`; then resets what is left. `done` is called on loop 0 (or the
-  /// one loop) when no flow is left.
+  /// one loop) when no flow is left. Called again it gives what is left the new `drain`, counted from now.
   void stop(duration drain = {}, callback<void()> done = {});
   /// Flows that are up or being dialled, over all loops.
   std::size_t flows() const noexcept;

@@ -60,9 +60,11 @@ class transport {
   void lose_write_connection();
   /// RST, now; what was not sent yet is dropped.
   void abort_connection();
-  /// The peer's end and reset are seen while paused, too.
+  /// The peer's reset is seen while paused, too; its end when what came before it has been read.
   void pause_reading();
   void resume_reading();
+  /// One at a time; it must stay until it is unregistered or told to stop. lose_connection() and
+  /// lose_write_connection() stop it, and so does the end of the connection.
   void register_producer(producer& p, producing how);
   void unregister_producer();
   void set_limits(flow_limits limits);

@@ -34,11 +34,14 @@ flow_impl::flow_impl(std::vector<std::unique_ptr<stage>> stages, flow_limits l)
 }
 
 flow_impl::~flow_impl() {
-  busy_ = true;  // tokens that die with their stages ask for nothing
+  // Tokens that die with their stages ask for nothing.
+  busy_ = true, state_ = state::closed;
   for (auto& slot : slots)
     for (auto& lane : slot->lanes)
       if (lane.held) lane.held->owner = nullptr;
   self_.reset();
+  wheel_.reset();
+  for (auto& slot : slots) slot->what.reset();  // while all that their contexts lead to is still there
 }
 
 void flow_impl::open(instant at) {
@@ -46,6 +49,7 @@ void flow_impl::open(instant at) {
   touch();
   busy_ = true;
   for (auto& slot : slots) {
+    slot->opened = true;
     try {
       slot->what->on_open(slot->context);
     } catch (const std::exception& e) {
@@ -55,7 +59,6 @@ void flow_impl::open(instant at) {
     }
     if (state_ != state::open) break;
   }
-  opened_ = true;
   busy_ = false;
   work();
 }
@@ -104,7 +107,7 @@ void flow_impl::handle(side from, event what, instant at) {
       const auto n = static_cast<std::size_t>(std::min<std::uint64_t>(what.octets(), sink.in_flight));
       touch();
       sink.in_flight -= n, sink.waiting -= n, sink.count.out += n;
-      if (state_ == state::closing) linger_until_ = limits.linger.count() > 0 ? now + limits.linger : instant::max();
+      if (state_ == state::closing) start_linger();
       break;
     }
     case event::kind::end_received:
@@ -294,10 +297,12 @@ void flow_impl::apply(std::size_t i, direction d, verdict v, std::size_t shown, 
   way& w = of(d);
   const std::size_t out = v.out_.size(), rest = v.rest_.size();
   std::size_t stays = 0;
-  if (v.kind_ == verdict::kind::keep && ending_now) {  // to keep at the end is to pass
+  const bool last = ending_now || v.after_ != verdict::after::nothing;
+  if (v.kind_ == verdict::kind::keep && last) {  // to keep at the end is to pass
     v.out_.append(std::move(v.rest_));
     v.kind_ = verdict::kind::pass;
-  } else if (v.kind_ == verdict::kind::hold && ending_now && lane.end == end_mark::rst) {  // E8
+  } else if (v.kind_ == verdict::kind::hold &&
+             ((ending_now && lane.end == end_mark::rst) || v.after_ == verdict::after::reset)) {  // E8
     v.kind_ = verdict::kind::drop;
     v.why_ = "held octets dropped";
   }
@@ -315,7 +320,7 @@ void flow_impl::apply(std::size_t i, direction d, verdict v, std::size_t shown, 
         if (lane.kept_since == instant{}) lane.kept_since = now;
         lane.kept = std::move(v.rest_);
         lane.at_least = std::max<std::size_t>(v.at_least_, 1);
-        lane.kept_until = v.at_most_.count() > 0 ? now + v.at_most_ : instant::max();
+        lane.kept_until = v.at_most_.count() > 0 ? add_time(now, v.at_most_) : instant::max();
       }
       break;
     case verdict::kind::hold: {
@@ -323,7 +328,7 @@ void flow_impl::apply(std::size_t i, direction d, verdict v, std::size_t shown, 
       v.rest_.compact();
       auto held = std::make_shared<held_octets>();
       held->owner = this, held->stage = i, held->dir = d, held->octets.append(std::move(v.rest_)), held->then = v.then_;
-      if (v.at_most_.count() > 0) held->deadline = now + v.at_most_;
+      if (v.at_most_.count() > 0) held->deadline = add_time(now, v.at_most_);
       lane.held = held;
       lane.count.held = stays;
       *v.token_ = hold_token{};
@@ -345,6 +350,7 @@ void flow_impl::apply(std::size_t i, direction d, verdict v, std::size_t shown, 
   }
   if (v.after_ == verdict::after::nothing && v.without_end_ && ending_now && lane.end == end_mark::fin) {
     lane.end = end_mark::none;  // shown, and not passed on
+    w.swallowed_at = i;
     return;
   }
   if (v.after_ != verdict::after::nothing) {
@@ -352,13 +358,21 @@ void flow_impl::apply(std::size_t i, direction d, verdict v, std::size_t shown, 
     const bool hard = v.after_ == verdict::after::reset;
     why = hard ? reason{ending::aborted} : std::move(*v.why_ended_);
     // What came behind these octets goes nowhere.
+    const auto held = std::exchange(lane.held, nullptr);
     for (std::size_t k = 0; k <= i; ++k) {
       drop_lane(k, d);
       slots[k]->lanes[index_of(d)].end = end_mark::none, slots[k]->lanes[index_of(d)].end_shown = true;
     }
     w.source_end = hard ? end_mark::rst : end_mark::fin;
-    pass_end(i, d, w.source_end);
+    if (held) {
+      lane.held = held, lane.count.held = held->octets.size();
+      lane.end = w.source_end;  // it follows when the hold is settled
+    } else {
+      pass_end(i, d, w.source_end);
+    }
+    if (!hard && !std::exchange(close_begun_, true)) start_linger();
     way& back = of(opposite(d));
+    if (!hard && back.swallowed_at) pass_end(*std::exchange(back.swallowed_at, std::nullopt), opposite(d), end_mark::fin);
     if (!hard && back.source_end == end_mark::none) {
       back.source_end = end_mark::fin;
       slots.front()->lanes[index_of(opposite(d))].end = end_mark::fin;
@@ -489,7 +503,7 @@ void flow_impl::check_finished() {
                                   [](const way& w) { return w.end_sent || w.sink_end == end_mark::rst || w.sink_dead; });
     if (both) {
       state_ = state::closing;
-      linger_until_ = limits.linger.count() > 0 ? now + limits.linger : instant::max();
+      start_linger();
     }
   }
   if (state_ == state::closing) {
@@ -530,7 +544,8 @@ void flow_impl::finish(reason because, ended_by who) {
   closed = true;
   const bool was_busy = std::exchange(busy_, true);
   wheel_.reset();
-  for (auto& slot : slots) slot->what->on_close(slot->context, why);
+  for (auto& slot : slots)
+    if (slot->opened) slot->what->on_close(slot->context, why);
   busy_ = was_busy;
 }
 
@@ -539,13 +554,32 @@ void flow_impl::begin_closing(reason because, ended_by who) {
   why = std::move(because);
   for (const direction d : both_directions) {
     way& w = of(d);
+    if (w.swallowed_at) pass_end(*std::exchange(w.swallowed_at, std::nullopt), d, end_mark::fin);
     if (w.source_end != end_mark::none) continue;
     w.source_end = end_mark::fin;
     if (slots.empty()) end_sink(d, end_mark::fin);
     else slots.front()->lanes[index_of(d)].end = end_mark::fin;
   }
-  if (linger_until_ == instant::max() && limits.linger.count() > 0) linger_until_ = now + limits.linger;
+  if (!std::exchange(close_begun_, true)) start_linger();
   dirty_ = true;
+}
+
+void flow_impl::start_linger() {
+  linger_until_ = limits.linger.count() > 0 ? add_time(now, limits.linger) : instant::max();
+}
+
+bool flow_impl::holding() const noexcept {
+  for (const auto& slot : slots)
+    for (const auto& lane : slot->lanes)
+      if (lane.held) return true;
+  return false;
+}
+
+/// When a flow that has ended in one direction only, and is not being closed, has been silent for too long.
+instant flow_impl::half_closed_until() const noexcept {
+  const bool half = of(direction::to_server).end_sent != of(direction::to_client).end_sent;
+  if (!half || close_begun_ || limits.half_closed.count() <= 0) return instant::max();
+  return add_time(last_activity_, limits.half_closed);
 }
 
 void flow_impl::close(reason because, ended_by who, instant at) {
@@ -571,13 +605,19 @@ bool flow_impl::splice_wanted(direction d) const {
   const way& w = of(d);
   if (!may_splice || w.pauses > 0 || w.waiting > 0 || w.sink_dead || w.source_end != end_mark::none) return false;
   const std::uint64_t budget = bypass_left(d);
-  if (w.spliced) return budget > 0 && w.splice_left > 0 && w.read_average >= splice_until;
+  // A stage may have lowered its budget since: the driver knows only the old one.
+  if (w.spliced) return w.splice_left > 0 && budget >= w.splice_left && w.read_average >= splice_until;
   return budget >= splice_budget && w.read_average >= splice_from;
 }
 
 void flow_impl::update_reading(direction d) {
   way& w = of(d);
   const side from = source_of(d);
+  if (w.waiting >= limits.high && !w.full) {
+    w.full = true, w.full_since = now;
+  } else if (w.full && w.waiting <= limits.low) {
+    w.full = false;
+  }
   if (side_done_[index_of(from)] || read_ended_[index_of(from)]) return;
   // After our own end the peer's octets are read and thrown away, so that its last ones do not turn our close into a
   // reset (RFC 9293 section 3.6.1).
@@ -589,11 +629,6 @@ void flow_impl::update_reading(direction d) {
       say(from, command::start_reading());
     }
     return;
-  }
-  if (w.waiting >= limits.high && !w.full) {
-    w.full = true, w.full_since = now;
-  } else if (w.full && w.waiting <= limits.low) {
-    w.full = false;
   }
   if (splice_wanted(d)) {
     if (w.spliced) return;
@@ -645,7 +680,7 @@ void flow_impl::expire() {
         const std::size_t shown = kept.size();
         show(i, d, shown, false, [&](stage& s, stage_context& c) { return s.on_expired(c, d, std::move(kept)); });
       } else if (limits.message.count() > 0 && lane.kept_since != instant{} &&
-                 lane.kept_since + limits.message <= now) {
+                 add_time(lane.kept_since, limits.message) <= now) {
         finish(reason{ending::timed_out, {}, "an unfinished message"}, ended_by::engine);
       }
     }
@@ -658,25 +693,20 @@ void flow_impl::advance(instant at) {
   expire();
   busy_ = false;
   if (state_ == state::open) {
-    if (limits.idle.count() > 0 && last_activity_ + limits.idle <= now) {
+    // Once a close has begun its own limits bound it: to begin it again would move nothing.
+    if (limits.idle.count() > 0 && !close_begun_ && add_time(last_activity_, limits.idle) <= now) {
       begin_closing(reason{ending::timed_out, {}, "idle"}, ended_by::engine);
-    } else if (limits.half_closed.count() > 0 && of(direction::to_server).end_sent != of(direction::to_client).end_sent &&
-               last_activity_ + limits.half_closed <= now) {
+    } else if (half_closed_until() <= now) {
       begin_closing(reason{ending::timed_out, {}, "half closed and silent"}, ended_by::engine);
     }
-    for (const way& w : ways)
-      if (limits.stuck.count() > 0 && w.full && w.full_since + limits.stuck <= now) {
-        finish(reason{ending::timed_out, {}, "the reader took nothing"}, ended_by::engine);
-        break;
-      }
-    // An orderly close that a stage's hold delays is bounded too, but only once nothing moves.
-    if (state_ == state::open && why.how() != ending::done && linger_until_ <= now) {
-      bool holding = false;
-      for (const auto& slot : slots)
-        for (const auto& lane : slot->lanes) holding |= lane.held != nullptr;
-      if (!holding) finish(why, by);
-    }
+    // A close waits behind what a stage holds (E8), and else no longer than this.
+    if (close_begun_ && linger_until_ <= now && !holding()) finish(why, by);
+  } else if (state_ == state::closing && limits.idle.count() > 0 && add_time(last_activity_, limits.idle) <= now) {
+    finish(reason{ending::timed_out, {}, "idle"}, ended_by::engine);
   }
+  for (const way& w : ways)
+    if (state_ != state::closed && limits.stuck.count() > 0 && w.full && add_time(w.full_since, limits.stuck) <= now)
+      finish(reason{ending::timed_out, {}, "the reader took nothing"}, ended_by::engine);
   work();
 }
 
@@ -694,16 +724,15 @@ std::optional<instant> flow_impl::next_deadline() const {
       for (const auto& lane : slot->lanes) {
         if (lane.held) consider(lane.held->said == held_octets::answer::none ? lane.held->deadline : now);
         else consider(lane.kept_until);
-        if (limits.message.count() > 0 && lane.kept_since != instant{}) consider(lane.kept_since + limits.message);
+        if (limits.message.count() > 0 && lane.kept_since != instant{}) consider(add_time(lane.kept_since, limits.message));
       }
-    if (limits.idle.count() > 0) consider(last_activity_ + limits.idle);
-    if (limits.half_closed.count() > 0 && of(direction::to_server).end_sent != of(direction::to_client).end_sent)
-      consider(last_activity_ + limits.half_closed);
-    if (limits.stuck.count() > 0)
-      for (const way& w : ways)
-        if (w.full) consider(w.full_since + limits.stuck);
-    if (why.how() != ending::done) consider(linger_until_);
+    consider(half_closed_until());
+    if (close_begun_ && !holding()) consider(linger_until_);
   }
+  if (limits.idle.count() > 0 && (state_ == state::closing || !close_begun_)) consider(add_time(last_activity_, limits.idle));
+  if (limits.stuck.count() > 0)
+    for (const way& w : ways)
+      if (w.full) consider(add_time(w.full_since, limits.stuck));
   if (first == instant::max()) return std::nullopt;
   return first;
 }

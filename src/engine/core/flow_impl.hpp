@@ -46,6 +46,7 @@ struct stage_slot {
   };
   std::unique_ptr<stage> what;
   stage_context context;
+  bool opened = false;  // on_open was called, so on_close will be
   std::array<lane, 2> lanes;
 };
 
@@ -106,6 +107,7 @@ class flow_impl {
     std::uint64_t splice_left = 0;
     std::size_t read_average = 0;
     bool ended_by_reset = false;
+    std::optional<std::size_t> swallowed_at;  // the stage that said without_end
   };
   std::array<way, 2> ways;
   flow_limits limits;
@@ -139,6 +141,9 @@ class flow_impl {
   std::uint64_t bypass_left(direction d) const;
   void source_ended(direction d, end_mark end, std::error_code error);
   void begin_closing(reason why, ended_by who);
+  void start_linger();
+  bool holding() const noexcept;
+  instant half_closed_until() const noexcept;
   void check_finished();
   void finish(reason why, ended_by who);
   void blame(ended_by who);
@@ -157,8 +162,8 @@ class flow_impl {
   instant linger_until_ = instant::max();
   std::array<bool, 2> side_done_{};   // closed or reset, by side
   std::array<bool, 2> read_ended_{};  // its FIN or RST has come, by side
-  bool busy_ = false, dirty_ = false, opened_ = false, blamed_ = false;
-  bool close_asked_ = false, reset_asked_ = false;
+  bool busy_ = false, dirty_ = false, blamed_ = false;
+  bool close_asked_ = false, reset_asked_ = false, close_begun_ = false;
   reason close_why_;
 };
 

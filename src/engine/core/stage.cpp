@@ -1,5 +1,6 @@
 #include <midwire/engine/core/stage.hpp>
 
+#include <algorithm>
 #include <cstring>
 
 #include "engine/core/flow_impl.hpp"
@@ -66,7 +67,8 @@ void flow_impl::unpause(pause_token& token) {
 timer_ref flow_impl::call_later(duration from_now, callback<void()> then) {
   if (state_ == state::closed) return {};
   if (!wheel_) wheel_ = std::make_unique<timer_wheel>(now);
-  auto ref = wheel_->call_at(now + from_now, std::move(then));
+  // In the past it would never let the others come.
+  auto ref = wheel_->call_at(add_time(now, std::max(from_now, duration{})), std::move(then));
   poke();
   return ref;
 }

@@ -19,14 +19,6 @@ constexpr std::uint32_t near_slot = far_slot + 1;   // in the heap
 
 constexpr std::int64_t tick_of(instant when) noexcept { return when.time_since_epoch().count() >> tick_bits; }
 
-/// The sum, or the last or first instant there is.
-instant add(instant when, duration more) noexcept {
-  std::int64_t sum = 0;
-  if (__builtin_add_overflow(when.time_since_epoch().count(), more.count(), &sum))
-    return more.count() > 0 ? instant::max() : instant::min();
-  return instant{duration{sum}};
-}
-
 }  // namespace
 
 // A deadline's level is the highest group of five bits in which its tick differs from the wheel's: so all of a level
@@ -122,7 +114,7 @@ struct detail::delayed_call final : timer_hook {
       return;
     }
     const auto late = home->now() - due();
-    home->start(*this, add(due(), period * (late / period + 1)));
+    home->start(*this, add_time(due(), period * (late / period + 1)));
     struct restore {  // an exception does not end the rounds
       delayed_call& of;
       callback<void()>& call;
@@ -156,11 +148,11 @@ bool timer_ref::active() const noexcept { return call_ && call_->active(); }
 instant timer_ref::due() const noexcept { return active() ? call_->due() : instant{}; }
 
 void timer_ref::reset(duration from_now) {
-  if (active()) call_->touch(add(call_->wheel_->now(), from_now));
+  if (active()) call_->touch(add_time(call_->wheel_->now(), from_now));
 }
 
 void timer_ref::delay(duration more) {
-  if (active()) call_->touch(add(call_->due(), more));
+  if (active()) call_->touch(add_time(call_->due(), more));
 }
 
 timer_wheel::timer_wheel(instant start) : impl_{std::make_unique<impl>()}, now_{start} { impl_->tick = tick_of(start); }
@@ -195,7 +187,7 @@ timer_ref timer_wheel::call_at(instant due, callback<void()> then) {
 
 timer_ref timer_wheel::call_every(duration period, callback<void()> then) {
   MIDWIRE_ASSERT(period.count() > 0);
-  timer_ref ref = call_at(add(now_, period), std::move(then));
+  timer_ref ref = call_at(add_time(now_, period), std::move(then));
   ref.call_->home = this, ref.call_->period = period;
   return ref;
 }
@@ -224,9 +216,13 @@ void timer_wheel::advance(instant now) {
     bool* outer;
   } alive{*this};
   settle();
+  const std::uint64_t last = orders_;
   // now_ may move on meanwhile; what that makes due waits for the next call.
   while (!alive.gone && impl_->near && impl_->near->placed_ <= now) {
     timer_hook& hook = *impl_->near;
+    // Started on the way and due only now: it sorts behind all that was due before. Who starts himself again at once
+    // would never let this end.
+    if (hook.order_ > last && hook.due_ >= now) break;
     if (hook.due_ > hook.placed_) {
       unlink(hook);
       place(hook);

@@ -81,9 +81,10 @@ class timer_wheel {
   timer_ref call_every(duration period, callback<void()> then);
   /// When advance() should be called next: never later than the first deadline, maybe earlier. Empty: no timers.
   std::optional<instant> next() const noexcept;
-  /// Fires what is due by `now`, those started on the way included when they are due: one that starts itself again
-  /// must ask for later than `now`. Exceptions pass through; what is left fires at the next call. A hook may destroy
-  /// the wheel.
+  /// Fires what is due by `now`, those started on the way included when they are due before `now`; what they start for
+  /// `now` itself fires at the next call, so one that starts itself again at once comes once a call. (One that starts
+  /// itself again in the past never lets this end.) Exceptions pass through; what is left fires at the next call. A
+  /// hook may destroy the wheel.
   void advance(instant now);
   instant now() const noexcept { return now_; }
   /// Moves the clock on without firing, for deadlines relative to it.
