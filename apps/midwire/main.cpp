@@ -1,3 +1,4 @@
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -78,6 +79,7 @@ int complain_at(status how, std::string_view what, std::string_view text, std::s
 
 std::string nearest(std::string_view word, const std::vector<std::string>& candidates) {
   std::string best;
+  if (word.size() < 3) return best;  // every short option is near every other
   std::size_t least = std::max<std::size_t>(2, word.size() / 3) + 1;
   for (const auto& c : candidates)
     if (const auto d = distance(word, c); d < least) least = d, best = c;
@@ -104,16 +106,24 @@ int run(const words& arguments) {
                                               "config", "script",  "doctor", "cleanup"};
   if (std::find(later.begin(), later.end(), command) != later.end())
     return complain(wrong_usage, "command '" + command + "' is not available yet", "available: proxy, serve, rules");
-  const auto near = nearest(command, {"proxy", "serve", "rules", "help"});
+  const auto near = nearest(command, {"proxy", "serve", "rules", "help", "--help", "--version"});
   const auto kind = command.starts_with('-') ? "unknown option '" : "unknown command '";
   return complain(wrong_usage, kind + streams::printable(command) + "'",
                   near.empty() ? "midwire --help lists the commands" : "did you mean 'midwire " + near + "'?");
+}
+
+// A descriptor of ours in the place of one that was closed before us would get what we print.
+void fill_standard_descriptors() {
+  int fd = 0;
+  while ((fd = open("/dev/null", O_RDWR)) >= 0 && fd <= STDERR_FILENO) {}
+  if (fd >= 0) close(fd);
 }
 
 }  // namespace
 }  // namespace midwire::app
 
 int main(int count, char** arguments) {
+  midwire::app::fill_standard_descriptors();
   // A reader of our output that goes away must not take the connections with it.
   std::signal(SIGPIPE, SIG_IGN);
   try {

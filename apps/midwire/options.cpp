@@ -33,7 +33,8 @@ std::optional<std::uint64_t> number_value(const std::string& option, const std::
   const bool hexadecimal = text.starts_with("0x");
   const auto [at, error] = std::from_chars(text.data() + (hexadecimal ? 2 : 0), end, number, hexadecimal ? 16 : 10);
   if (error == std::errc{} && at == end) return number;
-  complain(wrong_usage, option + ": '" + streams::printable(text) + "' is not a number");
+  complain(wrong_usage, option + ": '" + streams::printable(text) + "' is not a number",
+           "write decimal digits, or 0x and hex digits");
   return std::nullopt;
 }
 
@@ -62,7 +63,10 @@ std::optional<int> parse(CLI::App& app, const words& arguments, const std::vecto
   try {
     app.parse(std::move(reversed));
   } catch (const CLI::CallForHelp&) {
-    std::fputs(app.help().c_str(), stdout);
+    auto text = app.help();
+    if (const auto at = text.find("Usage: "); at != text.npos) text.insert(at + 7, "midwire ");
+    for (auto at = text.find("\n\n\n"); at != text.npos; at = text.find("\n\n\n")) text.erase(at, 1);
+    std::fputs(text.c_str(), stdout);
     return done;
   } catch (const CLI::ParseError& e) {
     // Asked for before all else: an option of another tool that took our value must not be explained as ours.

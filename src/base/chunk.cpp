@@ -222,7 +222,8 @@ void chunk::append(chunk next) {
 /// segment, and there is room behind what nobody shares. \return whether it did
 bool chunk::absorb(const chunk& next) noexcept {
   if (next.pinned() < segment_pool::size_of_class(0) || next.size_ > next.pinned() / 16) return false;
-  if (!segment_ || segment_ == next.segment_ || segment_->holders != 1 || segment_->from == origin::adopted) return false;
+  if (!segment_ || segment_ == next.segment_ || segment_->holders != 1 || segment_->from == origin::adopted)
+    return false;
   const auto used = static_cast<std::size_t>(data_ - segment_->octets()) + size_;
   if (segment_->capacity - used < next.size_) return false;
   std::memcpy(const_cast<std::uint8_t*>(data_) + size_, next.data_, next.size_);

@@ -7,7 +7,8 @@
 namespace midwire::detail {
 
 void failure_untaken(const reason& why) {
-  log(2, "a failure that nobody took: " + std::string{name_of(why.how())} + (why.text().empty() ? "" : ": " + why.text()));
+  log(2,
+      "a failure that nobody took: " + std::string{name_of(why.how())} + (why.text().empty() ? "" : ": " + why.text()));
 }
 
 void post_here(callback<void()> f) {

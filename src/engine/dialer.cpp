@@ -38,7 +38,8 @@ void dialer::got(resolver::answer a) {
   if (finished_) return;
   for (auto& found : a.addresses) waiting_.push_back(found.with_port(to_.port));
   if (a.last) asking_ = false;
-  if (a.addresses.empty() && a.last && !a.error.text().empty()) last_ = reason{ending::refused, a.error.code(), a.error.text()};
+  if (a.addresses.empty() && a.last && !a.error.text().empty())
+    last_ = reason{ending::refused, a.error.code(), a.error.text()};
   if (!trying_.empty()) {
     // The next attempt has its time; an address that comes later than all the others gets one.
     if (!waiting_.empty() && next_try_ == instant::max()) next_try_ = reactor_.now + between_attempts;
@@ -46,7 +47,8 @@ void dialer::got(resolver::answer a) {
     return;
   }
   // The other family may be about to answer, and is preferred when it is IPv6.
-  const bool six = std::any_of(waiting_.begin(), waiting_.end(), [](const address& x) { return x.family() == address::kind::ipv6; });
+  const bool six =
+      std::any_of(waiting_.begin(), waiting_.end(), [](const address& x) { return x.family() == address::kind::ipv6; });
   if (asking_ && !six && !waiting_.empty()) {
     next_try_ = reactor_.now + other_family;
     plan();
@@ -96,16 +98,21 @@ void dialer::try_next() {
 void dialer::plan() {
   const instant due = std::min(deadline_, next_try_);
   if (due == instant::max()) return timer_hook::stop();
-  if (active()) timer_hook::touch(due);
-  else reactor_.wheel.start(*this, due);
+  if (active())
+    timer_hook::touch(due);
+  else
+    reactor_.wheel.start(*this, due);
 }
 
 void dialer::fired() {
   if (finished_) return;
   if (deadline_ <= reactor_.now)
-    return finish(std::nullopt, reason{ending::refused, std::make_error_code(std::errc::timed_out), "no answer in time"});
-  if (next_try_ <= reactor_.now) try_next();
-  else plan();
+    return finish(std::nullopt,
+                  reason{ending::refused, std::make_error_code(std::errc::timed_out), "no answer in time"});
+  if (next_try_ <= reactor_.now)
+    try_next();
+  else
+    plan();
 }
 
 void dialer::on_event(socket_id s, event what) {

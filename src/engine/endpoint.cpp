@@ -23,7 +23,8 @@ result<endpoint, endpoint_error> parse_endpoint(std::string_view text) {
     e.path = text.substr(at);
     if (e.path.empty()) return wrong("a path must follow 'unix:'", at);
     if (e.path.size() > address::max_path)
-      return wrong("the path is longer than the " + std::to_string(address::max_path) + " octets a unix socket may have", at);
+      return wrong(
+          "the path is longer than the " + std::to_string(address::max_path) + " octets a unix socket may have", at);
     return e;
   }
   if (const auto scheme = text.find("://"); scheme != text.npos) {

@@ -112,8 +112,10 @@ deferred<protocol*> dial(detail::reactor_impl& r, endpoint to, const factory_ptr
       r, std::move(to), options, nullptr, [&r, f, promise, a](std::optional<socket_id> s, reason why) mutable {
         if (s) {
           protocol* const p = detail::transport_impl::start(r, *s, r.kernel->peer(*s), f, true);
-          if (p) promise.succeed(p);
-          else promise.fail(reason{ending::refused, {}, "the factory refused the connection"});
+          if (p)
+            promise.succeed(p);
+          else
+            promise.fail(reason{ending::refused, {}, "the factory refused the connection"});
         } else {
           r.guard([&] { f->connection_failed(why); });
           promise.fail(std::move(why));
@@ -136,8 +138,13 @@ deferred<protocol*> dial(detail::reactor_impl& r, endpoint to, const factory_ptr
 listener& reactor::listen_tcp(std::uint16_t port, factory_ptr f, listen_options options) {
   const address where = detail::listen_address(options.interface, port);
   return open_factory_port(
-      *impl_, where, options, f, [f] { if (f->ports_++ == 0) f->started(); },
-      [f] { if (--f->ports_ == 0) f->stopped(); });
+      *impl_, where, options, f,
+      [f] {
+        if (f->ports_++ == 0) f->started();
+      },
+      [f] {
+        if (--f->ports_ == 0) f->stopped();
+      });
 }
 
 listener& reactor::listen_unix(std::string path, factory_ptr f) {
@@ -145,8 +152,13 @@ listener& reactor::listen_unix(std::string path, factory_ptr f) {
   if (where.empty())
     throw std::system_error{std::make_error_code(std::errc::filename_too_long), "listen at unix:" + path};
   return open_factory_port(
-      *impl_, where, {}, f, [f] { if (f->ports_++ == 0) f->started(); },
-      [f] { if (--f->ports_ == 0) f->stopped(); });
+      *impl_, where, {}, f,
+      [f] {
+        if (f->ports_++ == 0) f->started();
+      },
+      [f] {
+        if (--f->ports_ == 0) f->stopped();
+      });
 }
 
 deferred<protocol*> reactor::connect_tcp(std::string host, std::uint16_t port, factory_ptr f, connect_options options) {

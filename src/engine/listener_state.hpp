@@ -34,9 +34,9 @@ std::shared_ptr<listener_state> open_port(reactor_impl& r, const address& where,
 /// The same on a descriptor that listens already.
 std::shared_ptr<listener_state> adopt_port(reactor_impl& r, int fd, listener_state::accepted_fn accepted);
 
-/// Gives a connection that `from` accepted to another loop, whose load counts it from now on; `arrived` is called there.
-/// False: the socket cannot leave (a simulated one), and stays. One that never arrives, because its loop has ended, is
-/// closed with that loop.
+/// Gives a connection that `from` accepted to another loop, whose load counts it from now on; `arrived` is called
+/// there. False: the socket cannot leave (a simulated one), and stays. One that never arrives, because its loop has
+/// ended, is closed with that loop.
 bool hand_over(reactor_impl& from, socket_id s, reactor_impl& to, callback<void(socket_id)> arrived);
 
 /// The address that `host` and `port` mean for a listener: empty is every address. Throws std::system_error when it is

@@ -31,24 +31,24 @@ reactor_pool::reactor_pool(unsigned loops, reactor_options options) {
 }
 
 reactor_pool::~reactor_pool() {
-  for (std::size_t i = 1; i < loops_.size(); ++i)
-    loops_[i]->call_from_thread([r = loops_[i].get()] { r->stop(); });
+  for (std::size_t i = 1; i < loops_.size(); ++i) loops_[i]->call_from_thread([r = loops_[i].get()] { r->stop(); });
   for (auto& t : threads_) t.join();
 }
 
 void reactor_pool::run() {
   for (std::size_t i = 1; i < loops_.size(); ++i) threads_.emplace_back([r = loops_[i].get()] { r->run(); });
   loops_[0]->run();
-  for (std::size_t i = 1; i < loops_.size(); ++i)
-    loops_[i]->call_from_thread([r = loops_[i].get()] { r->stop(); });
+  for (std::size_t i = 1; i < loops_.size(); ++i) loops_[i]->call_from_thread([r = loops_[i].get()] { r->stop(); });
   for (auto& t : threads_) t.join();
   threads_.clear();
 }
 
 void reactor_pool::stop(duration drain) {
   post_to_all([drain](reactor& r) {
-    if (drain.count() > 0) r.call_later(drain, [&r] { r.stop(); });
-    else r.stop();
+    if (drain.count() > 0)
+      r.call_later(drain, [&r] { r.stop(); });
+    else
+      r.stop();
   });
 }
 

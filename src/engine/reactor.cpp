@@ -61,8 +61,7 @@ void reactor_impl::failed(const char* what) noexcept {
   ++failures;
   try {
     log(3, std::string{"an exception left a callback: "} + what);
-  } catch (...) {
-  }
+  } catch (...) {}
 }
 
 void reactor_impl::handle(socket_id s, socket_handler& h) {
@@ -77,7 +76,8 @@ void reactor_impl::forget(socket_id s) noexcept {
 }
 
 void reactor_impl::unqueue(deferred_work& w) noexcept {
-  if (std::exchange(w.queued, false)) std::replace(dirty.begin(), dirty.end(), &w, static_cast<deferred_work*>(nullptr));
+  if (std::exchange(w.queued, false))
+    std::replace(dirty.begin(), dirty.end(), &w, static_cast<deferred_work*>(nullptr));
 }
 
 void reactor_impl::catch_up() {
@@ -106,10 +106,9 @@ resolver& reactor_impl::names() {
 }
 
 void reactor_impl::post_from_thread(callback<void()> f) {
-  {
-    const std::lock_guard lock{posted_lock_};
-    posted_.push_back(std::move(f));
-  }
+  // Woken under the lock: the loop cannot run the call, which may be its last, before this has let go of the driver.
+  const std::lock_guard lock{posted_lock_};
+  posted_.push_back(std::move(f));
   kernel->wake();
 }
 
@@ -239,7 +238,8 @@ void reactor::set_resolver(std::unique_ptr<resolver> r) { impl_->resolver_ = std
 
 timer_ref reactor::call_later(duration from_now, callback<void()> then) {
   // In the past it would never let the others come.
-  return impl_->wheel.call_at(add_time(impl_->now, std::max(from_now, duration{})), [this, f = std::move(then)]() mutable { impl_->guard(f); });
+  return impl_->wheel.call_at(add_time(impl_->now, std::max(from_now, duration{})),
+                              [this, f = std::move(then)]() mutable { impl_->guard(f); });
 }
 
 timer_ref reactor::every(duration period, callback<void()> then) {
@@ -247,8 +247,10 @@ timer_ref reactor::every(duration period, callback<void()> then) {
 }
 
 void reactor::call_when_running(callback<void()> then) {
-  if (impl_->running) impl_->post(std::move(then));
-  else impl_->when_running.push_back(std::move(then));
+  if (impl_->running)
+    impl_->post(std::move(then));
+  else
+    impl_->when_running.push_back(std::move(then));
 }
 
 void reactor::on_signal(int number, callback<void()> then) {
@@ -293,8 +295,10 @@ void timer::start(duration from_now) {
   last_ = from_now;
   auto& impl = reactor_.impl();
   const instant due = add_time(impl.now, std::max(from_now, duration{}));
-  if (active()) timer_hook::touch(due);
-  else impl.wheel.start(*this, due);
+  if (active())
+    timer_hook::touch(due);
+  else
+    impl.wheel.start(*this, due);
 }
 void timer::touch() noexcept { start(last_); }
 void timer::stop() noexcept { timer_hook::stop(); }

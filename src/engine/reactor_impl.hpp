@@ -62,9 +62,7 @@ class reactor_impl {
     try {
       f();
       return true;
-    } catch (const std::exception& e) {
-      failed(e.what());
-    } catch (...) {
+    } catch (const std::exception& e) { failed(e.what()); } catch (...) {
       failed("unknown exception");
     }
     return false;

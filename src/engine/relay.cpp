@@ -41,7 +41,8 @@ class function_stage final : public stage {
 endpoint parsed(std::string_view text) {
   auto e = parse_endpoint(text);
   if (!e)
-    throw std::system_error{std::make_error_code(std::errc::invalid_argument), std::string{text} + ": " + e.error().what};
+    throw std::system_error{std::make_error_code(std::errc::invalid_argument),
+                            std::string{text} + ": " + e.error().what};
   return std::move(*e);
 }
 
@@ -172,8 +173,11 @@ void relay_flow::on_event(side s, event what) {
   }
   if (kind == event::kind::reset_received || (kind == event::kind::hung_up && what.broken())) {
     r_.kernel->perform(ids_[index_of(side::client)], command::close());
-    finished({reason{ending::reset, {}, "the client left while the server was being dialled"}, ended_by::client,
-              r_.now - born_, false, {}});
+    finished({reason{ending::reset, {}, "the client left while the server was being dialled"},
+              ended_by::client,
+              r_.now - born_,
+              false,
+              {}});
   }
 }
 
@@ -241,20 +245,19 @@ void relay_flow::pump() {
   while (flow_->next_command(to, what)) {
     const socket_id id = ids_[index_of(to)];
     switch (what.what()) {
-      case command::kind::splice:
-        r_.kernel->splice(id, ids_[1 - index_of(to)], what.count());
-        break;
+      case command::kind::splice: r_.kernel->splice(id, ids_[1 - index_of(to)], what.count()); break;
       case command::kind::close:
       case command::kind::reset:
-      case command::kind::reset_after_drain:
-        forget(to);
-        [[fallthrough]];
+      case command::kind::reset_after_drain: forget(to); [[fallthrough]];
       default: r_.kernel->perform(id, std::move(what));
     }
   }
   if (flow_->closed()) {
     if (flow_->why().how() == ending::failed) r_.failed(flow_->why().text().c_str());  // E22
-    finished({flow_->why(), flow_->by(), r_.now - born_, true,
+    finished({flow_->why(),
+              flow_->by(),
+              r_.now - born_,
+              true,
               {flow_->count(direction::to_server), flow_->count(direction::to_client)}});
     return;
   }
@@ -263,9 +266,12 @@ void relay_flow::pump() {
 
 void relay_flow::plan() {
   const auto due = flow_->next_deadline();
-  if (!due) timer_hook::stop();
-  else if (active()) timer_hook::touch(std::max(*due, r_.now));
-  else r_.wheel.start(*this, std::max(*due, r_.now));
+  if (!due)
+    timer_hook::stop();
+  else if (active())
+    timer_hook::touch(std::max(*due, r_.now));
+  else
+    r_.wheel.start(*this, std::max(*due, r_.now));
 }
 
 void relay_flow::fired() {
@@ -355,8 +361,10 @@ void relay_core::begin(loop_state& on, socket_id s, const address& client, std::
   std::string chosen;
   on.r->guard([&] { chosen = choose(client); });
   auto e = parse_endpoint(chosen);
-  if (chosen.empty() || !e) f->refuse(reason{ending::refused, {}, chosen.empty() ? "no server for this client" : e.error().what});
-  else f->dial(std::move(*e));
+  if (chosen.empty() || !e)
+    f->refuse(reason{ending::refused, {}, chosen.empty() ? "no server for this client" : e.error().what});
+  else
+    f->dial(std::move(*e));
 }
 
 void relay_core::stop(duration drain, callback<void()> then) {
@@ -366,8 +374,10 @@ void relay_core::stop(duration drain, callback<void()> then) {
       if (told) self->done.push_back(std::move(told));
       self->stop_loop(*l, drain);
     };
-    if (l->r->in_turn()) work();
-    else l->r->post_from_thread(std::move(work));
+    if (l->r->in_turn())
+      work();
+    else
+      l->r->post_from_thread(std::move(work));
   }
 }
 
@@ -386,8 +396,10 @@ void relay_core::stop_loop(loop_state& l, duration drain) {
     self->check_stopped(l);
   };
   // The queue of the closed listener comes with the next events: look again after them.
-  if (drain.count() > 0) l.drain = l.r->self.call_later(drain, reset_rest);
-  else l.r->post(reset_rest);
+  if (drain.count() > 0)
+    l.drain = l.r->self.call_later(drain, reset_rest);
+  else
+    l.r->post(reset_rest);
   l.r->post([self = shared_from_this(), &l] { l.r->post([self, &l] { self->check_stopped(l); }); });
 }
 

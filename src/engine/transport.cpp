@@ -26,7 +26,12 @@ protocol* transport_impl::start(reactor_impl& r, socket_id s, const address& pee
 
 transport_impl::transport_impl(reactor_impl& r, socket_id s, const address& p, factory_ptr f,
                                std::unique_ptr<protocol> proto, bool client)
-    : reactor{r}, socket{s}, host{r.kernel->local(s)}, peer{p}, factory_{std::move(f)}, protocol_{std::move(proto)},
+    : reactor{r},
+      socket{s},
+      host{r.kernel->local(s)},
+      peer{p},
+      factory_{std::move(f)},
+      protocol_{std::move(proto)},
       client_{client} {
   self = std::make_shared<transport*>(&face_);
   protocol_->transport_ = &face_;
@@ -36,7 +41,8 @@ transport_impl::transport_impl(reactor_impl& r, socket_id s, const address& p, f
 }
 
 transport_impl::~transport_impl() {
-  // A reactor that goes takes connections along that are still open: what a protocol asks for as it goes comes to nothing.
+  // A reactor that goes takes connections along that are still open: what a protocol asks for as it goes comes to
+  // nothing.
   gone_ = true;
   protocol_.reset();
   --reactor.load;
@@ -56,8 +62,7 @@ void transport_impl::call(F&& f) {
   } catch (const std::exception& e) {
     text = e.what();
     what = text.c_str();
-  } catch (...) {
-  }
+  } catch (...) {}
   reactor.failed(what);
   if (gone_) return;
   aborting_ = true;
@@ -84,9 +89,7 @@ void transport_impl::on_event(socket_id, event what) {
       if (losing_ && limits_.linger.count() > 0) linger_until_ = add_time(reactor.now, limits_.linger);
       break;
     }
-    case event::kind::end_received:
-      end_received_ = true, reading_ = false;
-      break;
+    case event::kind::end_received: end_received_ = true, reading_ = false; break;
     case event::kind::reset_received:
       reading_ = false, broken_ = true;
       if (!ending_) {
@@ -96,17 +99,15 @@ void transport_impl::on_event(socket_id, event what) {
         ending_ = reason{network ? ending::lost : ending::reset, code, code.message()};
       }
       break;
-    case event::kind::hung_up:
-      hung_up_ |= what.broken();
-      break;
+    case event::kind::hung_up: hung_up_ |= what.broken(); break;
     default: break;
   }
   deliver();
   after_callback();
 }
 
-/// The connection is dead, but the read, which says so behind the last octet, waits for a protocol that is paused: nothing
-/// else would tell it (twisted #11168).
+/// The connection is dead, but the read, which says so behind the last octet, waits for a protocol that is paused:
+/// nothing else would tell it (twisted #11168).
 void transport_impl::end_if_deaf() {
   if (!hung_up_ || !paused_ || losing_ || ending_) return;
   broken_ = true;
@@ -189,8 +190,10 @@ void transport_impl::pump() {
     end_sent_ = true;
     reactor.kernel->perform(socket, command::send_end());
   }
-  if (full_since_ == instant::max() && buffered() >= limits_.high) full_since_ = reactor.now;
-  else if (buffered() <= limits_.low) full_since_ = instant::max();
+  if (full_since_ == instant::max() && buffered() >= limits_.high)
+    full_since_ = reactor.now;
+  else if (buffered() <= limits_.low)
+    full_since_ = instant::max();
   reading();
 }
 
@@ -221,9 +224,12 @@ void transport_impl::plan() {
   } else {
     half_since_ = instant::max();
   }
-  if (due == instant::max()) timer_hook::stop();
-  else if (active()) timer_hook::touch(std::max(due, reactor.now));
-  else reactor.wheel.start(*this, std::max(due, reactor.now));
+  if (due == instant::max())
+    timer_hook::stop();
+  else if (active())
+    timer_hook::touch(std::max(due, reactor.now));
+  else
+    reactor.wheel.start(*this, std::max(due, reactor.now));
 }
 
 void transport_impl::fired() {
@@ -233,7 +239,8 @@ void transport_impl::fired() {
     const bool flushed = buffered() == 0;
     if (!flushed) aborting_ = true;
     lost(flushed ? reason{ending::done} : reason{ending::timed_out, {}, "the peer took nothing while we closed"});
-  } else if (limits_.stuck.count() > 0 && full_since_ != instant::max() && add_time(full_since_, limits_.stuck) <= now) {
+  } else if (limits_.stuck.count() > 0 && full_since_ != instant::max() &&
+             add_time(full_since_, limits_.stuck) <= now) {
     aborting_ = true;
     lost(reason{ending::timed_out, {}, "the peer took nothing"});
   } else if ((limits_.idle.count() > 0 && add_time(last_activity_, limits_.idle) <= now) ||

@@ -77,31 +77,17 @@ class collector {
   std::thread thread_;
 };
 
+struct closed_output_t {};
+/// The program starts without descriptor 1.
+constexpr closed_output_t closed_output;
+
 /// `midwire ARGUMENTS`, killed at the latest when this goes.
 class program {
  public:
-  explicit program(std::vector<std::string> arguments, bool read_stdout = true) {
-    arguments.insert(arguments.begin(), std::string{MIDWIRE_BIN_DIR} + "/midwire");
-    int out[2], err[2];
-    if (pipe2(out, O_CLOEXEC) != 0 || pipe2(err, O_CLOEXEC) != 0) std::abort();
-    posix_spawn_file_actions_t actions;
-    posix_spawn_file_actions_init(&actions);
-    posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
-    posix_spawn_file_actions_adddup2(&actions, out[1], 1);
-    posix_spawn_file_actions_adddup2(&actions, err[1], 2);
-    std::vector<char*> words;
-    for (auto& a : arguments) words.push_back(a.data());
-    words.push_back(nullptr);
-    if (posix_spawn(&pid_, words[0], &actions, nullptr, words.data(), environ) != 0) pid_ = -1;
-    EXPECT_GT(pid_, 0) << "cannot start " << words[0];
-    posix_spawn_file_actions_destroy(&actions);
-    close(out[1]), close(err[1]);
-    errors_.emplace(err[0]);
-    if (read_stdout)
-      output_.emplace(out[0]);
-    else
-      stdout_ = out[0];
-  }
+  explicit program(std::vector<std::string> arguments, bool read_stdout = true)
+      : program{std::move(arguments), read_stdout, false} {}
+  program(std::vector<std::string> arguments, closed_output_t) : program{std::move(arguments), true, true} {}
+
   program(const program&) = delete;
   program& operator=(const program&) = delete;
   ~program() {
@@ -153,6 +139,32 @@ class program {
   }
 
  private:
+  program(std::vector<std::string> arguments, bool read_stdout, bool no_stdout) {
+    arguments.insert(arguments.begin(), std::string{MIDWIRE_BIN_DIR} + "/midwire");
+    int out[2], err[2];
+    if (pipe2(out, O_CLOEXEC) != 0 || pipe2(err, O_CLOEXEC) != 0) std::abort();
+    posix_spawn_file_actions_t actions;
+    posix_spawn_file_actions_init(&actions);
+    posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
+    if (no_stdout)
+      posix_spawn_file_actions_addclose(&actions, 1);
+    else
+      posix_spawn_file_actions_adddup2(&actions, out[1], 1);
+    posix_spawn_file_actions_adddup2(&actions, err[1], 2);
+    std::vector<char*> words;
+    for (auto& a : arguments) words.push_back(a.data());
+    words.push_back(nullptr);
+    if (posix_spawn(&pid_, words[0], &actions, nullptr, words.data(), environ) != 0) pid_ = -1;
+    EXPECT_GT(pid_, 0) << "cannot start " << words[0];
+    posix_spawn_file_actions_destroy(&actions);
+    close(out[1]), close(err[1]);
+    errors_.emplace(err[0]);
+    if (read_stdout)
+      output_.emplace(out[0]);
+    else
+      stdout_ = out[0];
+  }
+
   pid_t pid_ = -1;
   std::optional<int> status_;
   int stdout_ = -1;

@@ -217,6 +217,17 @@ TEST(program, serve_prints_edits_and_answers) {
   EXPECT_EQ(text.find("< "), std::string::npos) << text;
 }
 
+TEST(program, serve_edits_what_came_and_no_rule_acts_on_the_answer) {
+  program p{{"serve", "tcp://127.0.0.1:0", "--json", "-e", "do insert \"<\" at start, insert \">\" at end"}};
+  const auto text = p.out().wait_for("}\n");
+  client c{
+      static_cast<std::uint16_t>(std::atoi(text.c_str() + text.find("127.0.0.1:", text.find("\"address\"")) + 10))};
+  c.send("hey");
+  c.end();
+  EXPECT_EQ(c.rest(), "<hey>");
+  EXPECT_EQ(p.out().wait_for("\"close\"").find("\"dir\":\"to_client\",\"rule\""), std::string::npos);
+}
+
 TEST(program, serve_without_an_answer) {
   program p{{"serve", "tcp://127.0.0.1:0", "--no-answer", "--dump", "hex"}};
   client c{p.port()};
@@ -261,6 +272,9 @@ TEST(program, wrong_usage_is_status_2_and_says_what_to_do) {
   } rows[] = {
       {{}, "no command"},
       {{"prox"}, "did you mean 'midwire proxy'?"},
+      {{"--verson"}, "did you mean 'midwire --version'?"},
+      {{"proxy", "serve@0", "-x"}, "see: midwire proxy --help"},
+      {{"proxy", "serve@0", "--threads", "2x"}, "write decimal digits"},
       {{"edit"}, "command 'edit' is not available yet"},
       {{"proxy"}, "no mode"},
       {{"proxy", "socks5@1080"}, "mode 'socks5' is not available yet"},
@@ -303,6 +317,14 @@ TEST(program, an_unreadable_rule_file_is_status_1) {
   p.err().wait_for("/nonexistent/a.rules: No such file or directory");
 }
 
+TEST(program, a_name_to_listen_on_that_nobody_knows_is_status_1_and_says_so) {
+  program p{{"proxy", "reverse:tcp://127.0.0.1:1@no-such-name.invalid:0"}};
+  EXPECT_EQ(p.status(), 1);
+  const auto text = p.err().wait_for("\n");
+  EXPECT_NE(text.find("cannot listen on no-such-name.invalid: "), std::string::npos) << text;
+  EXPECT_EQ(text.find("Cannot assign requested address"), std::string::npos) << text;
+}
+
 TEST(program, an_address_in_use_is_status_1) {
   server taken{echo};
   program p{{"proxy", "reverse:tcp://127.0.0.1:1@" + std::to_string(taken.port())}};
@@ -335,7 +357,12 @@ TEST(program, a_server_that_cannot_be_reached_closes_the_client_and_is_said) {
     program p{{"proxy", "reverse:tcp://127.0.0.1:" + std::to_string(port) + "@0", "--on-connect-error", how}};
     client c{p.port()};
     EXPECT_EQ(c.ending(), how == "close" ? 0 : ECONNRESET);
-    p.err().wait_for("connection 1 from 127.0.0.1:");
+    // Who, where to, and why: once.
+    const auto text = p.err().wait_for("Connection refused\n");
+    EXPECT_NE(text.find("connection 1 from 127.0.0.1:"), std::string::npos) << text;
+    EXPECT_NE(text.find(": cannot connect to 127.0.0.1:" + std::to_string(port) + ": Connection refused\n"),
+              std::string::npos)
+        << text;
     EXPECT_TRUE(p.running());
   }
 }
@@ -390,6 +417,20 @@ TEST(program, a_closed_stdout_ends_output_only) {
   EXPECT_EQ(p.status(), 0);
 }
 
+TEST(program, closed_standard_descriptors_are_not_taken_by_sockets) {
+  program p{{"serve", "tcp://127.0.0.1:0"}, closed_output};
+  client c{p.port()};
+  c.send("hello");
+  EXPECT_EQ(c.exactly(5), "hello");
+  char to[64];
+  const auto n = readlink(("/proc/" + std::to_string(p.pid()) + "/fd/1").c_str(), to, sizeof to);
+  ASSERT_GT(n, 0);
+  EXPECT_EQ((std::string_view{to, static_cast<std::size_t>(n)}), "/dev/null");
+  c.end();
+  p.send(SIGTERM);
+  EXPECT_EQ(p.status(), 0);
+}
+
 TEST(program, a_stdout_that_nobody_reads_slows_nothing_and_the_gap_is_told) {
   server origin{echo};
   program p{{"proxy", origin.mode(), "--dump", "hex"}, false};
@@ -434,7 +475,10 @@ TEST(program, help_and_version) {
                                                                  {"help", "proxy"}}) {
     program p{words};
     EXPECT_EQ(p.status(), 0) << words.front();
-    p.out().wait_for("examples:");
+    const auto text = p.out().wait_for("examples:");
+    EXPECT_NE(text.find(words.front() == "rules" || words.front() == "--help" ? "midwire " : "Usage: midwire "),
+              std::string::npos)
+        << text;
     EXPECT_EQ(p.err().all(), "");
   }
   program version{{"--version"}};

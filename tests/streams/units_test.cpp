@@ -38,6 +38,7 @@ TEST(units, times) {
 
 TEST(units, sizes_for_people) {
   EXPECT_EQ(size_text(0), "0 octets");
+  EXPECT_EQ(size_text(1), "1 octet");
   EXPECT_EQ(size_text(9999), "9999 octets");
   EXPECT_EQ(size_text(10000), "10.0 KB");
   EXPECT_EQ(size_text(1234567), "1.23 MB");

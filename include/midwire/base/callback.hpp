@@ -32,8 +32,8 @@ class callback<R(A...)> {
     return *this;
   }
   template <class F>
-    requires(!std::is_same_v<std::decay_t<F>, callback> && std::is_invocable_r_v<R, std::decay_t<F>&, A...>)
-  callback(F&& f) {
+  requires(!std::is_same_v<std::decay_t<F>, callback> && std::is_invocable_r_v<R, std::decay_t<F>&, A...>)
+      callback(F&& f) {
     using held = std::decay_t<F>;
     if constexpr (fits<held>) {
       ::new (static_cast<void*>(storage_)) held(std::forward<F>(f));
@@ -60,8 +60,8 @@ class callback<R(A...)> {
     void (*destroy)(void*) noexcept;
   };
   template <class F>
-  static constexpr bool fits =
-      sizeof(F) <= capacity && alignof(F) <= alignof(std::max_align_t) && std::is_nothrow_move_constructible_v<F>;
+  static constexpr bool fits = sizeof(F) <= capacity &&
+                               alignof(F) <= alignof(std::max_align_t) && std::is_nothrow_move_constructible_v<F>;
   template <class F>
   static constexpr operations inside = {
       [](void* p, A&&... a) -> R { return std::invoke(*static_cast<F*>(p), std::forward<A>(a)...); },

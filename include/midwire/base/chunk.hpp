@@ -103,8 +103,7 @@ class buffer {
   }
   ~buffer() { clear_storage(); }
   template <class... C>
-    requires(sizeof...(C) > 0 && (std::constructible_from<chunk, C> && ...))
-  buffer(C&&... chunks) {
+  requires(sizeof...(C) > 0 && (std::constructible_from<chunk, C> && ...)) buffer(C&&... chunks) {
     (append(chunk(std::forward<C>(chunks))), ...);
   }
 
@@ -169,7 +168,8 @@ class receive_size {
   void saw(std::size_t octets, std::size_t asked) noexcept {
     if (octets == asked) {
       small_ = 0;
-      if (asked >= segment_pool::size_of_class(class_) && ++full_ >= 2 && class_ + std::size_t{1} < segment_pool::classes)
+      if (asked >= segment_pool::size_of_class(class_) && ++full_ >= 2 &&
+          class_ + std::size_t{1} < segment_pool::classes)
         ++class_, full_ = 0;
     } else if (octets < segment_pool::size_of_class(class_) / 4) {
       full_ = 0;

@@ -31,7 +31,7 @@ struct flow_summary {
   reason why;
   ended_by by = ended_by::engine;
   duration age{};
-  bool opened = false;  ///< false: dialling failed
+  bool opened = false;                 ///< false: dialling failed
   std::array<flow_count, 2> counts{};  ///< by index_of(direction)
 };
 
@@ -60,7 +60,8 @@ struct relay_options {
   std::size_t max_flows = 0;
 };
 
-/// Listens here, connects there, with stages between. E25: dials when it accepts; what the client sends meanwhile waits.
+/// Listens here, connects there, with stages between. E25: dials when it accepts; what the client sends meanwhile
+/// waits.
 ///
 /// Lifetime  within that of its reactor or pool; destroyed on the loop, on a pool when no loop runs. Live flows go on,
 ///           without their observer; those still being dialled end when there was one, as nobody makes their stages.

@@ -19,9 +19,6 @@ namespace {
 constexpr direction both_directions[] = {direction::to_server, direction::to_client};
 constexpr side both_sides[] = {side::client, side::server};
 constexpr ended_by who_is(side s) noexcept { return s == side::client ? ended_by::client : ended_by::server; }
-constexpr side other(side s) noexcept { return s == side::client ? side::server : side::client; }
-// ENGINE: a direction splices once its reads average this much, with so much budget left, and copies again below that.
-constexpr std::size_t splice_from = 16 * 1024, splice_until = 4 * 1024, splice_budget = 64 * 1024;
 constexpr duration reset_drain = std::chrono::seconds{1};
 }  // namespace
 
@@ -52,9 +49,7 @@ void flow_impl::open(instant at) {
     slot->opened = true;
     try {
       slot->what->on_open(slot->context);
-    } catch (const std::exception& e) {
-      failed(e.what());
-    } catch (...) {
+    } catch (const std::exception& e) { failed(e.what()); } catch (...) {
       failed("unknown exception");
     }
     if (state_ != state::open) break;
@@ -372,7 +367,8 @@ void flow_impl::apply(std::size_t i, direction d, verdict v, std::size_t shown, 
     }
     if (!hard && !std::exchange(close_begun_, true)) start_linger();
     way& back = of(opposite(d));
-    if (!hard && back.swallowed_at) pass_end(*std::exchange(back.swallowed_at, std::nullopt), opposite(d), end_mark::fin);
+    if (!hard && back.swallowed_at)
+      pass_end(*std::exchange(back.swallowed_at, std::nullopt), opposite(d), end_mark::fin);
     if (!hard && back.source_end == end_mark::none) {
       back.source_end = end_mark::fin;
       slots.front()->lanes[index_of(opposite(d))].end = end_mark::fin;
@@ -493,14 +489,18 @@ void flow_impl::check_finished() {
     for (const side s : both_sides) {
       if (std::exchange(side_done_[index_of(s)], true)) continue;
       const bool broken = read_ended_[index_of(s)] && of(direction_from(s)).ended_by_reset;
-      if (broken) say(s, command::close());
-      else if (s == to || why.how() == ending::aborted) say(s, command::reset_after_drain(reset_drain));
-      else say(s, command::reset());
+      if (broken)
+        say(s, command::close());
+      else if (s == to || why.how() == ending::aborted)
+        say(s, command::reset_after_drain(reset_drain));
+      else
+        say(s, command::reset());
     }
   }
   if (state_ == state::open) {
-    const bool both = std::all_of(ways.begin(), ways.end(),
-                                  [](const way& w) { return w.end_sent || w.sink_end == end_mark::rst || w.sink_dead; });
+    const bool both = std::all_of(ways.begin(), ways.end(), [](const way& w) {
+      return w.end_sent || w.sink_end == end_mark::rst || w.sink_dead;
+    });
     if (both) {
       state_ = state::closing;
       start_linger();
@@ -557,8 +557,10 @@ void flow_impl::begin_closing(reason because, ended_by who) {
     if (w.swallowed_at) pass_end(*std::exchange(w.swallowed_at, std::nullopt), d, end_mark::fin);
     if (w.source_end != end_mark::none) continue;
     w.source_end = end_mark::fin;
-    if (slots.empty()) end_sink(d, end_mark::fin);
-    else slots.front()->lanes[index_of(d)].end = end_mark::fin;
+    if (slots.empty())
+      end_sink(d, end_mark::fin);
+    else
+      slots.front()->lanes[index_of(d)].end = end_mark::fin;
   }
   if (!std::exchange(close_begun_, true)) start_linger();
   dirty_ = true;
@@ -595,70 +597,11 @@ void flow_impl::abort(reason because, ended_by who, instant at) {
   finish(std::move(because), who);
 }
 
-std::uint64_t flow_impl::bypass_left(direction d) const {
-  std::uint64_t least = ~std::uint64_t{0};
-  for (const auto& slot : slots) least = std::min(least, slot->lanes[index_of(d)].bypass);
-  return least;
-}
-
-bool flow_impl::splice_wanted(direction d) const {
-  const way& w = of(d);
-  if (!may_splice || w.pauses > 0 || w.waiting > 0 || w.sink_dead || w.source_end != end_mark::none) return false;
-  const std::uint64_t budget = bypass_left(d);
-  // A stage may have lowered its budget since: the driver knows only the old one.
-  if (w.spliced) return w.splice_left > 0 && budget >= w.splice_left && w.read_average >= splice_until;
-  return budget >= splice_budget && w.read_average >= splice_from;
-}
-
-void flow_impl::update_reading(direction d) {
-  way& w = of(d);
-  const side from = source_of(d);
-  if (w.waiting >= limits.high && !w.full) {
-    w.full = true, w.full_since = now;
-  } else if (w.full && w.waiting <= limits.low) {
-    w.full = false;
-  }
-  if (side_done_[index_of(from)] || read_ended_[index_of(from)]) return;
-  // After our own end the peer's octets are read and thrown away, so that its last ones do not turn our close into a
-  // reset (RFC 9293 section 3.6.1).
-  const bool drain = state_ == state::closing || (w.source_end == end_mark::fin && w.end_sent);
-  if (drain) {
-    if (w.spliced) say(from, command::splice(0)), w.spliced = false;
-    if (!w.reading || w.granted == 0) {
-      w.reading = true, w.granted = ~std::uint64_t{0};
-      say(from, command::start_reading());
-    }
-    return;
-  }
-  if (splice_wanted(d)) {
-    if (w.spliced) return;
-    if (std::exchange(w.reading, false)) say(from, command::stop_reading());
-    w.spliced = true, w.granted = 0, w.splice_left = bypass_left(d);
-    say(from, command::splice(w.splice_left));
-    return;
-  }
-  if (std::exchange(w.spliced, false)) say(from, command::splice(0));
-  const bool want = w.pauses == 0 && !w.full && !w.sink_dead && w.source_end == end_mark::none;
-  if (!want) {
-    if (std::exchange(w.reading, false)) say(from, command::stop_reading());
-    w.granted = 0;
-    return;
-  }
-  const std::uint64_t room = limits.high > w.waiting ? limits.high - w.waiting : 0;
-  // A grant is renewed only when it has shrunk to half of the room: small messages cost no command.
-  if (!w.reading || w.granted > room || w.granted < room / 2) {
-    w.reading = true, w.granted = room;
-    say(from, command::start_reading(room));
-  }
-}
-
 void flow_impl::expire() {
   if (wheel_) {
     try {
       wheel_->advance(now);
-    } catch (const std::exception& e) {
-      failed(e.what());
-    } catch (...) {
+    } catch (const std::exception& e) { failed(e.what()); } catch (...) {
       failed("unknown exception");
     }
   }
@@ -722,14 +665,18 @@ std::optional<instant> flow_impl::next_deadline() const {
   } else {
     for (const auto& slot : slots)
       for (const auto& lane : slot->lanes) {
-        if (lane.held) consider(lane.held->said == held_octets::answer::none ? lane.held->deadline : now);
-        else consider(lane.kept_until);
-        if (limits.message.count() > 0 && lane.kept_since != instant{}) consider(add_time(lane.kept_since, limits.message));
+        if (lane.held)
+          consider(lane.held->said == held_octets::answer::none ? lane.held->deadline : now);
+        else
+          consider(lane.kept_until);
+        if (limits.message.count() > 0 && lane.kept_since != instant{})
+          consider(add_time(lane.kept_since, limits.message));
       }
     consider(half_closed_until());
     if (close_begun_ && !holding()) consider(linger_until_);
   }
-  if (limits.idle.count() > 0 && (state_ == state::closing || !close_begun_)) consider(add_time(last_activity_, limits.idle));
+  if (limits.idle.count() > 0 && (state_ == state::closing || !close_begun_))
+    consider(add_time(last_activity_, limits.idle));
   if (limits.stuck.count() > 0)
     for (const way& w : ways)
       if (w.full) consider(add_time(w.full_since, limits.stuck));

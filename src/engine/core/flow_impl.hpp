@@ -97,7 +97,7 @@ class flow_impl {
     end_mark source_end = end_mark::none;
     end_mark sink_end = end_mark::none;  // sent, or due to be sent
     bool end_sent = false;
-    bool sink_dead = false;     // what comes now is dropped
+    bool sink_dead = false;  // what comes now is dropped
     bool full = false;
     instant full_since{};
     unsigned pauses = 0;

@@ -98,8 +98,7 @@ void flow_impl::answered(held_octets&) { poke(); }
 
 }  // namespace detail
 
-pause_token::pause_token(pause_token&& other) noexcept
-    : flow_{std::move(other.flow_)}, direction_{other.direction_} {
+pause_token::pause_token(pause_token&& other) noexcept : flow_{std::move(other.flow_)}, direction_{other.direction_} {
   other.flow_.reset();
 }
 pause_token& pause_token::operator=(pause_token&& other) noexcept {
@@ -128,9 +127,7 @@ hold_token::~hold_token() {
                                                  : held_octets::answer::close;
   held_->owner->answered(*held_);
 }
-hold_token::operator bool() const noexcept {
-  return held_ && held_->owner && held_->said == held_octets::answer::none;
-}
+hold_token::operator bool() const noexcept { return held_ && held_->owner && held_->said == held_octets::answer::none; }
 byte_view hold_token::bytes() const {
   if (!*this) return {};
   if (held_->octets.chunks() > 1) held_->octets = buffer{std::move(held_->octets).join()};

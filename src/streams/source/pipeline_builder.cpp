@@ -7,7 +7,7 @@
 namespace midwire::streams::detail {
 
 std::vector<std::unique_ptr<stage>> connection::build(const proxy_settings& settings, const address& client,
-                                                      const address& server) {
+                                                      const address& server, bool answers_pass) {
   std::vector<std::unique_ptr<stage>> stages;
   const bool edits = settings.rules_can_change || !loop_.rules->rules.empty();
   if (sink_.wants_data()) {
@@ -23,7 +23,7 @@ std::vector<std::unique_ptr<stage>> connection::build(const proxy_settings& sett
     rules::rule_options how;
     how.window = settings.window, how.most_held = settings.limits.low;
     how.hold = settings.hold, how.strict = settings.hold_strict;
-    stages.push_back(std::make_unique<live_rules>(loop_, facts, how, shared_from_this()));
+    stages.push_back(std::make_unique<live_rules>(loop_, facts, how, shared_from_this(), answers_pass));
     if (taps_) stages.push_back(taps_->exit());
   }
   return stages;
@@ -31,13 +31,17 @@ std::vector<std::unique_ptr<stage>> connection::build(const proxy_settings& sett
 
 void connection::opened(const address& client, const address& server) { sink_.take(open_event{who_, client, server}); }
 
-void connection::closed(const flow_summary& summary, const address& client) {
+void connection::closed(const flow_summary& summary, const address& client, std::string_view server) {
   close_event e;
   e.who = who_, e.opened = summary.opened, e.client = client;
   e.how = summary.why.how(), e.age = summary.age;
   e.by = summary.by == ended_by::stage ? "rule" : summary.by == ended_by::engine ? "midwire" : name_of(summary.by);
   auto text = summary.why.text();
-  if (summary.why.code()) text += (text.empty() ? "" : ": ") + summary.why.code().message();
+  // What failed may have written the system's words down already.
+  if (const auto& code = summary.why.code(); code && text.find(code.message()) == text.npos)
+    text += (text.empty() ? "" : ": ") + code.message();
+  if (!e.opened && e.how == ending::refused && !server.empty())
+    text = "cannot connect to " + std::string{server} + (text.empty() ? "" : ": ") + text;
   e.text = text;
   for (const auto d : {direction::to_server, direction::to_client}) {
     const auto i = index_of(d);
@@ -70,10 +74,11 @@ void connection::released_early(direction d, std::uint64_t octets, bool first) {
 }
 
 live_rules::live_rules(loop_state& loop, fields::connection_facts facts, const rules::rule_options& options,
-                       std::shared_ptr<connection> observer)
+                       std::shared_ptr<connection> observer, bool answers_pass)
     : rule_stage{loop.rules, std::move(facts), options, observer.get()},
       loop_{loop},
       observer_{std::move(observer)},
+      answers_pass_{answers_pass},
       next_{loop.live},
       link_{&loop.live} {
   if (next_) next_->link_ = &next_;
@@ -83,6 +88,16 @@ live_rules::live_rules(loop_state& loop, fields::connection_facts facts, const r
 live_rules::~live_rules() {
   *link_ = next_;
   if (next_) next_->link_ = link_;
+}
+
+verdict live_rules::on_data(stage_context& context, direction d, chunk data) {
+  if (answers_pass_ && d == direction::to_client) return verdict::pass(buffer{std::move(data)});
+  return rule_stage::on_data(context, d, std::move(data));
+}
+
+verdict live_rules::on_end(stage_context& context, direction d, chunk kept) {
+  if (answers_pass_ && d == direction::to_client) return verdict::pass(buffer{std::move(kept)});
+  return rule_stage::on_end(context, d, std::move(kept));
 }
 
 void live_rules::on_close(stage_context& context, const reason& why) noexcept {

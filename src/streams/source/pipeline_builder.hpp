@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <midwire/engine/reactor.hpp>
@@ -34,11 +35,13 @@ class connection final : public rules::rule_observer, public std::enable_shared_
  public:
   connection(loop_state& loop, event_sink& sink, conn_name who) : loop_{loop}, sink_{sink}, who_{who} {}
 
-  /// The stages between the two ends: a tap when data events are wanted, and the rules.
+  /// The stages between the two ends: a tap when data events are wanted, and the rules. `answers_pass`: no rule acts on
+  /// what goes to the client.
   std::vector<std::unique_ptr<stage>> build(const proxy_settings& settings, const address& client,
-                                            const address& server);
+                                            const address& server, bool answers_pass = false);
   void opened(const address& client, const address& server);
-  void closed(const flow_summary& summary, const address& client);
+  /// `server`: where the connection should have gone, for the text when it never got there.
+  void closed(const flow_summary& summary, const address& client, std::string_view server = {});
 
   bool wants_edits() const override { return taps_.has_value() || sink_.wants_edits(); }
   void edited(direction d, const rules::rule& by, std::string_view action, std::uint64_t offset, byte_view before,
@@ -59,10 +62,12 @@ class connection final : public rules::rule_observer, public std::enable_shared_
 class live_rules final : public rules::rule_stage {
  public:
   live_rules(loop_state& loop, fields::connection_facts facts, const rules::rule_options& options,
-             std::shared_ptr<connection> observer);
+             std::shared_ptr<connection> observer, bool answers_pass);
   live_rules(const live_rules&) = delete;
   live_rules& operator=(const live_rules&) = delete;
   ~live_rules() override;
+  verdict on_data(stage_context& context, direction d, chunk data) override;
+  verdict on_end(stage_context& context, direction d, chunk kept) override;
   /// Counts this connection's edits with the loop's.
   void on_close(stage_context& context, const reason& why) noexcept override;
   live_rules* next() const noexcept { return next_; }
@@ -70,6 +75,7 @@ class live_rules final : public rules::rule_stage {
  private:
   loop_state& loop_;
   const std::shared_ptr<connection> observer_;
+  const bool answers_pass_;
   live_rules *next_ = nullptr, **link_ = nullptr;
 };
 

@@ -25,7 +25,7 @@ class served_connection final : public protocol, private producer {
     about_ = std::make_shared<connection>(port_->loop_, port_->sink_, conn_name{++port_->numbered_, port_->mode_.spec});
     port_->up_.insert(this);
     about_->opened(peer_, host);
-    flow_ = std::make_unique<flow>(about_->build(port_->settings_, peer_, host), port_->settings_.limits);
+    flow_ = std::make_unique<flow>(about_->build(port_->settings_, peer_, host, true), port_->settings_.limits);
     flow_->set_identity(port_->numbered_, peer_, host);
     flow_->allow_splice(false);
     flow_->on_work([this] { wake(); });

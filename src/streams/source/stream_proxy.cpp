@@ -24,9 +24,7 @@ std::string literal(const std::string& host) {
   addrinfo hints{}, *list = nullptr;
   hints.ai_socktype = SOCK_STREAM;
   const int code = getaddrinfo(host.c_str(), nullptr, &hints, &list);
-  if (code != 0)
-    throw std::system_error{std::make_error_code(std::errc::address_not_available),
-                            "cannot listen on " + host + ": " + gai_strerror(code)};
+  if (code != 0) throw std::runtime_error{"cannot listen on " + host + ": " + gai_strerror(code)};
   char text[NI_MAXHOST] = "";
   const auto* best = list;
   for (const auto* i = list; i != nullptr; i = i->ai_next)
@@ -118,7 +116,7 @@ class stream_proxy::impl::relayed_port final : public relay_observer {
     const auto found = here.find(info.id);
     auto about = found != here.end() ? std::move(found->second) : make(info);
     if (found != here.end()) here.erase(found);
-    about->closed(summary, info.client);
+    about->closed(summary, info.client, shown(mode_.server));
   }
 
  private:

@@ -65,7 +65,7 @@ std::optional<duration> parse_time(std::string_view text) noexcept {
 }
 
 std::string size_text(std::uint64_t octets) {
-  if (octets < 10'000) return std::to_string(octets) + " octets";
+  if (octets < 10'000) return std::to_string(octets) + (octets == 1 ? " octet" : " octets");
   constexpr std::array<const char*, 6> names{"KB", "MB", "GB", "TB", "PB", "EB"};
   double value = static_cast<double>(octets) / 1000;
   std::size_t i = 0;
