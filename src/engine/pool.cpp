@@ -79,7 +79,7 @@ address reactor_pool::listen(std::string_view text, callback<factory_ptr(reactor
       if (f->ports_++ == 0) f->started();
   };
   listen_options options;
-  options.reuse_port = each;
+  options.share_port = each;
   auto* const first = &loops_[0]->impl();
   if (each || loops_.size() == 1) {
     for (std::size_t i = 0; i < loops_.size(); ++i) {
@@ -88,6 +88,7 @@ address reactor_pool::listen(std::string_view text, callback<factory_ptr(reactor
         detail::transport_impl::start(*r, s, peer, f, false);
       });
       where = state->host;
+      options.reuse_port = each;
       r->listeners.push_back(std::make_unique<listener>(std::move(state)));
     }
     opened();

@@ -309,7 +309,7 @@ void relay_core::start() {
   address where = is_unix ? address::unix_path(listen_at.path) : listen_address(listen_at.host, listen_at.port);
   const bool each = options.balance == reactor_pool::balance::kernel && !is_unix && loops.size() > 1;
   listen_options how;
-  how.reuse_port = each;
+  how.share_port = each;
   for (std::size_t i = 0; i < (each ? loops.size() : 1); ++i) {
     auto& l = *loops[i];
     try {
@@ -319,6 +319,7 @@ void relay_core::start() {
       throw;
     }
     where = l.port->host;
+    how.reuse_port = each;
   }
   host = where;
 }
@@ -328,7 +329,8 @@ void relay_core::accepted(loop_state& at, socket_id s, const address& client) {
     at.r->kernel->perform(s, command::close());
     if (at.said == instant{} || at.r->now - at.said > std::chrono::seconds{1}) {
       at.said = at.r->now;
-      log(2, "over " + std::to_string(most_flows) + " connections at " + host.text() + ": new ones are closed");
+      log(2, "over " + std::to_string(most_flows) + " connections at " + host.text() +
+                 ": new ones are closed; a higher limit of descriptors (ulimit -n) allows more");
     }
     return;
   }

@@ -286,6 +286,31 @@ TEST(Relay, WhenDiallingFailsTheClientSeesAnEndOrAReset) {  // E25
   }
 }
 
+TEST(Relay, AServerThatResetsBeforeWeLookIsHeardOut) {
+  relayed r{settings[2]};
+  for (int i = 0; i < 300; ++i) {
+    peer_socket c = peer_socket::connect_tcp(r.port);
+    peer_socket s = r.origin.accept();
+    ASSERT_TRUE(s.valid());
+    const bool speaks = i % 2;
+    if (speaks) s.send("hello");
+    s.reset();
+    const auto [text, end] = c.receive();
+    ASSERT_EQ(text, speaks ? "hello" : "") << i;
+    ASSERT_EQ(end, outcome::reset) << i;
+  }
+}
+
+TEST(Relay, APortInUseIsAnErrorThoughLoopsShareIt) {
+  reactor_pool first{2}, second{2};
+  relay one{first, "tcp://127.0.0.1:0", "tcp://127.0.0.1:1"};
+  one.start();
+  const std::string taken = "tcp://127.0.0.1:" + std::to_string(one.host().port());
+  relay two{second, taken, "tcp://127.0.0.1:1"};
+  EXPECT_THROW(two.start(), std::system_error);
+  EXPECT_THROW(second.listen(taken, [](reactor&) { return factory_ptr{}; }), std::system_error);
+}
+
 TEST(Relay, AnUrgentOctetStaysInTheStream) {
   relayed r{settings[2]};
   auto [c, s] = r.connect();

@@ -16,8 +16,11 @@ struct listen_options {
   /// The address to listen at: a literal; empty is every address of IPv4 and IPv6.
   std::string_view interface = {};
   int backlog = 4096;
-  /// SO_REUSEPORT: several listeners at one address, among which the kernel spreads connections.
+  /// Joins a listener of this user at the same address that shares its port: the kernel spreads connections over them
+  /// (SO_REUSEPORT).
   bool reuse_port = false;
+  /// Lets later listeners join. By itself it is the first at its address: one that is there already is an error.
+  bool share_port = false;
 };
 
 struct connect_options {

@@ -178,8 +178,9 @@ void flow_impl::source_ended(direction d, end_mark end, std::error_code error) {
   }
 }
 
+/// The first to end it counts, but for us: what a time limit or a stop cut short was ended by us.
 void flow_impl::blame(ended_by who) {
-  if (blamed_) return;
+  if (blamed_ && who != ended_by::engine) return;
   blamed_ = true;
   by = who;
 }

@@ -1,6 +1,8 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -110,6 +112,8 @@ socket_id epoll_driver::listen(const address& where, const listen_options& optio
       error = ::bind(fd.get(), name.get(), name.size) == 0 ? 0 : errno;
     if (error != 0) refuse(error, what);
   }
+  // Only now: had it been set before, another process's listener at this address would have been joined, not met.
+  if (options.share_port && where.is_ip() && !set_option(fd.get(), SOL_SOCKET, SO_REUSEPORT, 1)) refuse(errno, what);
   if (::listen(fd.get(), options.backlog) != 0) refuse(errno, what);
   socket_state& s = add_listener(fd.keep(), where.is_ip());
   struct stat status;
@@ -228,6 +232,16 @@ void epoll_driver::pause(socket_state& listener) {
 
 // ---- connecting
 
+namespace {
+/// The socket's pending error, which it then has no more.
+int take_error(int fd) {
+  int error = 0;
+  socklen_t size = sizeof error;
+  ::getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size);
+  return error;
+}
+}  // namespace
+
 socket_id epoll_driver::connect(const address& to, const connect_options& options) {
   const kernel_address name{to};
   socket_state& s = make(role::connecting, -1);
@@ -254,9 +268,12 @@ socket_id epoll_driver::connect(const address& to, const connect_options& option
     }
   }
   int error = ::connect(s.fd, name.get(), name.size) == 0 ? 0 : errno;
-  // Over the loopback the answer is there before connect() returns, but only a second call tells: it is cheaper than
-  // a turn of waiting.
-  if (error == EINPROGRESS && to.is_loopback()) error = ::connect(s.fd, name.get(), name.size) == 0 ? 0 : errno;
+  // Over the loopback the answer is there before connect() returns: to ask is cheaper than a turn of waiting. Not by a
+  // second connect(): where a reset has come already, that one throws away what came before it.
+  if (error == EINPROGRESS && to.is_loopback()) {
+    pollfd probe{s.fd, POLLOUT, 0};
+    if (::poll(&probe, 1, 0) == 1) error = probe.revents & (POLLERR | POLLHUP) ? take_error(s.fd) : 0;
+  }
   if (error == EINPROGRESS || error == EALREADY) {
     touch(s);
   } else {
@@ -268,11 +285,15 @@ socket_id epoll_driver::connect(const address& to, const connect_options& option
 void epoll_driver::finish_connect(socket_state& s, int error) {
   // When it dials a free port of its own range the kernel may choose that very port: TCP then connects to itself.
   if (error == 0 && s.tcp && local(s.id) == s.peer) error = ECONNREFUSED;
-  if (error != 0) {
+  // A refusal is ECONNREFUSED: this peer has accepted, maybe sent, and reset, all before we looked. What it sent can
+  // still be read; that the end behind it is a reset has to be remembered, because asking has taken the error away.
+  const bool was_reset = error == ECONNRESET || error == EPIPE;
+  if (error != 0 && !was_reset) {
     fail_connect(s, error);
     return;
   }
   s.is = role::stream;
+  if (was_reset) s.write_error = ECONNRESET, s.write_dead = true;
   tell(s.id, event::connected());
   flush(s);
 }
