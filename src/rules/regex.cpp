@@ -205,13 +205,13 @@ regex::outcome regex::give_up_or_try(byte_view text, place where, ending how, st
     } else if (got.how != outcome::kind::gave_up) {
       return got;
     } else if (!charge(impl_->first_limit)) {
-      effort = 0;
-      return {outcome::kind::gave_up, where.from, where.from};
+      return {outcome::kind::unpaid, where.from, where.from};
     } else if (to > where.from) {
       step = (to - where.from + 1) / 2;
     } else {
       for (std::uint32_t limit = impl_->first_limit * limit_growth;; limit *= limit_growth) {
-        if (limit > last_limit || !charge(limit)) return {outcome::kind::gave_up, where.from, where.from};
+        if (limit > last_limit) return {outcome::kind::gave_up, where.from, where.from};
+        if (!charge(limit)) return {outcome::kind::unpaid, where.from, where.from};
         const outcome more = judge(run(text, where, to, how, limit));
         if (more.how == outcome::kind::gave_up) continue;
         if (more.how != outcome::kind::nothing) return more;

@@ -21,7 +21,8 @@ class regex {
       match,    ///< [start, end); groups() has the rest
       partial,  ///< a match that begins at `start` may need octets behind the end
       nothing,  ///< none begins, whatever follows
-      gave_up,  ///< the work at one start went over the limit (R19): `start` is nothing's fault, go on behind it
+      gave_up,  ///< the work at one start went over PCRE2's limit (R19): that start does not match, go on behind it
+      unpaid,   ///< the effort is out: whether a match begins at `start` is open, none begins before it
     };
     kind how = kind::nothing;
     std::size_t start = 0, end = 0;
@@ -53,7 +54,7 @@ class regex {
     bool fresh = true;  ///< the search begins here (`\G`), it does not go on behind a start that was ruled out
   };
   /// The first match that begins at or behind `where.from`. `effort` is what it may cost beyond plain scanning, and is
-  /// charged; 0 left: the start is given up at once.
+  /// charged.
   outcome find(byte_view text, const place& where, ending how, std::uint64_t& effort) const;
   /// A group of the last match found on this thread, which was this pattern's; empty when it took no part.
   byte_view group(byte_view text, std::size_t number) const noexcept;

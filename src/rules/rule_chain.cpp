@@ -102,13 +102,16 @@ void rule_chain::give_back(chunk& octets) {
 
 void rule_chain::keep(outcome& o) {
   const unit_mark* oldest = nullptr;
+  duration scan{};
   for (std::size_t i = links_.size(); i-- > 0;) {
     stream_replacer* r = links_[i].replacer.get();
     if (!r || r->held() == 0) continue;
     if (!oldest) oldest = r->held_units().front().unit;
+    if (const duration in = r->scans_in(now_); in.count() > 0) scan = scan.count() > 0 ? std::min(scan, in) : in;
     o.kept.append(r->take_held());
   }
   if (oldest && !options_.strict) o.left = std::max(duration{1}, oldest->arrived + options_.hold - now_);
+  if (scan.count() > 0) o.left = o.left.count() > 0 ? std::min(o.left, scan) : scan;
   while (!units_.empty() && &units_.front() != oldest) units_.pop_front();
 }
 
@@ -252,7 +255,8 @@ void rule_chain::run_replacer(std::size_t i, passing& io, const pass_terms& t, o
       if (links_[later].replacer) in_front += links_[later].replacer->held();
   const auto was = r.count();
   watched_ = i;
-  r.feed(io, {.over_age = options_.strict ? instant::min() : now_ - options_.hold,
+  r.feed(io, {.now = now_,
+              .over_age = options_.strict ? instant::min() : now_ - options_.hold,
               .forced = t.forced > in_front ? t.forced - in_front : 0,
               .ended = ended,
               .place = static_cast<std::uint32_t>(i),

@@ -24,7 +24,7 @@ class rule_chain : private edit_watch {
   struct outcome {
     chunk out;        ///< goes on
     chunk kept;       ///< to be shown again in front of what comes
-    duration left{};  ///< until the oldest of it is over age; zero: never
+    duration left{};  ///< until the oldest of it is over age, or can be scanned again; zero: never
     chunk dropped;    ///< a whole unit that a rule dropped, when nothing else came out of it
     enum class end : std::uint8_t { none, close, reset } then = end::none;
     std::uint64_t octets_dropped = 0, limit_hits = 0, early = 0;

@@ -1,7 +1,9 @@
 #include "rules/stream_replacer.hpp"
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
+#include <utility>
 
 #include <midwire/base/assert.hpp>
 
@@ -10,8 +12,17 @@ namespace midwire::rules {
 namespace {
 
 constexpr std::size_t none = ~std::size_t{0};
-// Work allowed for looking at the same octets again: so much at first, so much more for each octet and each arrival.
-constexpr std::uint64_t most_credit = std::uint64_t{48} << 20, credit_per_octet = 64, credit_per_arrival = 4096;
+// Work allowed for looking at the same octets again, in octets: so much at first, so much more for each octet, each
+// arrival and each microsecond.
+constexpr std::uint64_t most_credit = std::uint64_t{64} << 20, credit_per_octet = 128, credit_per_arrival = 4096,
+                        credit_per_us = 100;
+// With less than this not each arrival leads to a scan; a scan that begins with as much has got its fair share.
+constexpr std::uint64_t ample_credit = most_credit / 2;
+// Less than this is left for scans that must be: at the deadline, at the window's end, at the end.
+constexpr std::uint64_t spare_credit = most_credit / 4;
+constexpr duration least_pause = std::chrono::milliseconds{5};
+constexpr std::size_t least_growth = 256, growth_part = 4;  // a quarter more
+constexpr std::size_t slack_part = 8;                       // of the window, where scans are put off
 // Growth of the table of hits and of the made text that is kept for the next call.
 constexpr std::size_t most_scratch = std::size_t{1} << 20;
 
@@ -42,6 +53,7 @@ struct stream_replacer::hit {
 /// Of the call that runs: no connection keeps it.
 struct stream_replacer::scratch {
   std::vector<hit> hits;
+  std::vector<std::size_t> given_up;  // starts where PCRE2 needed too long
   std::string made;
   const unit_span* span = nullptr;  // where the last look-up of a position ended, and where that span begins
   std::size_t span_begins = 0;
@@ -55,13 +67,13 @@ struct stream_replacer::scratch {
   void start(const unit_spans& units) {
     if (hits.capacity() * sizeof(hit) > most_scratch) hits = {};
     if (made.capacity() > most_scratch) made = {};
-    hits.clear(), made.clear();
+    hits.clear(), made.clear(), given_up.clear();
     span = units.begin(), span_begins = 0, growth = 0, resized = false;
   }
 };
 
 stream_replacer::stream_replacer(const replace_plan& plan, const settings& s)
-    : plan_{plan}, settings_{s}, consumed_{s.offset}, credit_{most_credit} {
+    : plan_{plan}, settings_{s}, consumed_{s.offset}, credit_{most_credit}, refilled_{instant::max()} {
   if (consumed_ > 0) forget_context();
   const action& a = *plan.what;
   done_ = (!plan.literal && !plan.expression) ||
@@ -110,13 +122,17 @@ void stream_replacer::stretch(chunk fresh, const unit_spans& units, bool ended, 
     return;
   }
   const std::size_t held = units_.size();
-  if (!fresh.empty()) credit_ = std::min(most_credit, credit_ + credit_per_octet * fresh.size() + credit_per_arrival);
+  refill(fresh.size(), t);
   units_.append(units);
   chunk all = std::move(held_);
   all.append(std::move(fresh));
   MIDWIRE_ASSERT(all.size() == units_.size());
   const std::size_t size = all.size();
   if (size == 0) return;
+  if (plan_.expression && !ended && put_off(size, t)) {
+    held_ = std::move(all);
+    return;
+  }
 
   scratch::here().start(units_);
   early_from_ = none;
@@ -130,11 +146,50 @@ void stream_replacer::stretch(chunk fresh, const unit_spans& units, bool ended, 
       front.append(std::move(all));
       all = std::move(front);
     }
+    const std::uint64_t had = credit_;
     end = search_regex(all.bytes(), context, ended, t);
     remember(all.bytes(), context + end);
+    scanned_ = size - end;
+    const std::uint64_t cost = had - std::min(had, credit_);
+    scan_from_ = t.now + std::max<duration>(least_pause, std::chrono::microseconds{cost / credit_per_us});
+    for (const std::size_t start : scratch::here().given_up) count_.early += units_.mark_early(start, start + 1);
   }
   if (early_from_ < end) count_.early += units_.mark_early(early_from_, end);
   release(std::move(all), context, end, t, out);
+}
+
+void stream_replacer::refill(std::size_t fresh, const terms& t) {
+  std::uint64_t more = fresh > 0 ? credit_per_octet * fresh + credit_per_arrival : 0;
+  if (t.now > refilled_) {
+    const auto passed = std::chrono::duration_cast<std::chrono::microseconds>(t.now - refilled_);
+    more += credit_per_us * std::min(static_cast<std::uint64_t>(passed.count()), most_credit);
+    refilled_ += passed;
+  } else if (refilled_ == instant::max()) {
+    refilled_ = t.now;
+  }
+  credit_ = std::min(most_credit, credit_ + more);
+}
+
+/// Whether what is held stays undecided for now, without a look at it.
+bool stream_replacer::put_off(std::size_t size, const terms& t) const {
+  if (t.forced > 0 || units_.front().unit->arrived <= t.over_age) return false;
+  if (size == scanned_ && !cut_) return true;  // nothing new
+  if (credit_ >= ample_credit || scanned_ == 0) return false;
+  const bool over_window = size > settings_.window;
+  if (over_window && (scanned_ <= settings_.window - settings_.window / slack_part || cut_ ||
+                      size - settings_.window > settings_.window / slack_part))
+    return false;
+  const bool grown = size - scanned_ >= std::max(least_growth, scanned_ / growth_part);
+  if (cut_) return !grown || credit_ < spare_credit;
+  return !grown && (t.now < scan_from_ || credit_ < spare_credit);
+}
+
+duration stream_replacer::scans_in(instant now) const noexcept {
+  if (!plan_.expression || (units_.size() == scanned_ && !cut_)) return {};
+  const std::uint64_t wanted = cut_ ? ample_credit : spare_credit;
+  const std::uint64_t lacks = wanted > credit_ ? wanted - credit_ : 0;
+  const instant paid = refilled_ + std::chrono::microseconds{lacks / credit_per_us + 1};
+  return std::max(duration{1}, std::max(paid, scan_from_) - now);
 }
 
 std::size_t stream_replacer::search_literal(byte_view region, std::size_t held, bool ended, const terms& t) {
@@ -190,7 +245,22 @@ std::size_t stream_replacer::search_regex(byte_view text, std::size_t context, b
   const bool open_newline = !ended && size > 0 && rx.minds_last_newline() && text.back() == '\n';
   const std::size_t seen = open_newline ? size - 1 : size;
   const auto how = ended ? regex::ending::closed : regex::ending::open;
+  const bool fair = credit_ >= ample_credit, was_cut = std::exchange(cut_, false);
   std::size_t at = 0;
+  const auto pay = [&](std::uint64_t work) {
+    count_.scanned += work;
+    credit_ -= std::min(credit_, work);
+  };
+  const auto find = [&](std::size_t octets, const regex::place& where, regex::ending end) {
+    const std::uint64_t had = credit_;
+    const auto found = rx.find(text.first(octets), where, end, credit_);
+    count_.scanned += had - credit_;
+    return found;
+  };
+  const auto give_up = [&](std::size_t start) {
+    ++count_.limit_hits;
+    scratch::here().given_up.push_back(start);
+  };
   const auto leave = [&] {
     if (size > at) fresh_ = false;
     return size;
@@ -204,27 +274,31 @@ std::size_t stream_replacer::search_regex(byte_view text, std::size_t context, b
     at = start;
     regex::outcome got;
     if (at <= seen) {
-      got = rx.find(text.first(context + seen), {.from = context + at, .fresh = fresh_}, how, credit_);
-      const std::size_t looked_at = got.how == kind::match ? got.end - context - at : seen - at;
-      if (looked_at > credit_ && (got.how == kind::partial || got.how == kind::nothing) && !ended) {
-        if (early_from_ == none) early_from_ = at;
-        credit_ = 0;
-        return leave();
-      }
-      credit_ -= std::min<std::uint64_t>(credit_, looked_at);
+      got = find(context + seen, {.from = context + at, .fresh = fresh_}, how);
+      pay(got.how == kind::match ? got.end - context - at : seen - at);
     }
     if (open_newline && got.how == kind::nothing && rx.may_begin_with('\n')) got = {kind::partial, context + seen, 0};
     switch (got.how) {
       case kind::nothing: return leave();
       case kind::gave_up:
-        ++count_.limit_hits;
+        give_up(got.start - context);
         at = got.start - context + 1;
         fresh_ = false;
-        if (credit_ == 0) {
-          if (!ended && early_from_ == none) early_from_ = got.start - context;
-          return leave();
-        }
         continue;
+      case kind::unpaid: {
+        const std::size_t begin = got.start - context;
+        const bool must = ended || begin < early || size - begin > settings_.window;
+        // It had what can be had, and got nowhere.
+        const bool hopeless = fair && (begin == 0 || was_cut);
+        if (!must && !hopeless) {
+          if (begin > 0) fresh_ = false;
+          cut_ = true;
+          return begin;
+        }
+        ++count_.limit_hits;
+        if (early_from_ == none) early_from_ = begin;
+        return leave();
+      }
       case kind::match: break;
       case kind::partial: {
         const std::size_t begin = got.start - context;
@@ -238,13 +312,10 @@ std::size_t stream_replacer::search_regex(byte_view text, std::size_t context, b
         if (begin >= early && size - begin <= settings_.window) return begin;
         // Over age or too long: decided as if the direction ended here, this start alone.
         if (early_from_ == none) early_from_ = begin;
-        if (size - begin > credit_) {
-          credit_ = 0;
-          return leave();
-        }
-        credit_ -= size - begin;
-        got = rx.find(text, {.from = got.start, .last = got.start, .fresh = fresh_}, regex::ending::closed, credit_);
-        if (got.how == kind::gave_up) ++count_.limit_hits;
+        if (size - begin > credit_) return leave();
+        pay(size - begin);
+        got = find(text.size(), {.from = got.start, .last = got.start, .fresh = fresh_}, regex::ending::closed);
+        if (got.how == kind::gave_up || got.how == kind::unpaid) give_up(begin);
         if (got.how != kind::match) {
           at = begin + 1;
           fresh_ = false;

@@ -38,8 +38,9 @@ class edit_watch {
 /// Exact search and replace over one direction as an endless stream: the output does not depend on how it was cut.
 ///
 /// Holds only octets that may still begin a match. What is held is decided early, as if the stream ended behind all
-/// that has come, where the caller says that it is over age, where a candidate is longer than the window, and where
-/// scanning the held octets again and again has cost too much.
+/// that has come, where the caller says that it is over age and where a candidate is longer than the window. Where
+/// scanning the held octets again and again costs too much they are scanned less often: when they have grown by a
+/// part of what they were, or some time later.
 class stream_replacer {
  public:
   struct settings {
@@ -49,6 +50,7 @@ class stream_replacer {
   };
   /// How one call is to be decided.
   struct terms {
+    instant now{};
     instant over_age = instant::min();  ///< what arrived then or before is decided now
     std::size_t forced = 0;             ///< so many octets at the front of what is held are decided now
     bool ended = false;                 ///< the direction ends behind what is shown
@@ -64,7 +66,8 @@ class stream_replacer {
   struct counters {
     std::uint64_t replaced = 0;    ///< matches replaced
     std::uint64_t limit_hits = 0;  ///< starts given up because PCRE2 needed too long
-    std::uint64_t early = 0;       ///< octets decided early that no action before had decided early
+    std::uint64_t early = 0;       ///< octets decided early or given up that no action before had so decided
+    std::uint64_t scanned = 0;     ///< work of the searches: octets, and what PCRE2 needed beyond plain scanning
   };
 
   stream_replacer(const replace_plan& plan, const settings& s);
@@ -80,6 +83,8 @@ class stream_replacer {
   unit_spans& held_units() noexcept { return units_; }
   /// It will never replace anything again: it holds nothing, and what it is shown goes on.
   bool done() const noexcept { return done_; }
+  /// Until what is held can be scanned again, where that was put off; zero: nothing waits for it.
+  duration scans_in(instant now) const noexcept;
   const counters& count() const noexcept { return count_; }
   /// Octets it was shown and has let go.
   std::uint64_t offset() const noexcept { return consumed_; }
@@ -98,6 +103,8 @@ class stream_replacer {
   std::size_t next_start(std::size_t from, const terms& t);
   bool may_begin_at(std::size_t position, const terms& t) { return next_start(position, t) == position; }
   std::size_t over_age(const terms& t) const;
+  void refill(std::size_t fresh, const terms& t);
+  bool put_off(std::size_t size, const terms& t) const;
 
   const replace_plan& plan_;
   settings settings_;
@@ -105,7 +112,10 @@ class stream_replacer {
   unit_spans units_;
   std::string context_;  // what the pattern may look back at in front of what is held
   std::uint64_t consumed_ = 0, matches_ = 0;
-  std::uint64_t credit_;  // octets that may still be scanned again
+  std::uint64_t credit_;          // work that may still be done
+  instant refilled_, scan_from_;  // when time last gave credit; when time alone allows a scan again
+  std::size_t scanned_ = 0;       // so much of what is held was there at the last scan
+  bool cut_ = false;              // the last scan came to no end: the credit was out
   std::size_t early_from_ = 0;
   counters count_;
   bool done_ = false, fresh_ = true;

@@ -296,6 +296,58 @@ TEST(rule_stage, strict_holds_for_ever_and_zero_not_at_all) {
   EXPECT_EQ(none.at_server(), "abX");
 }
 
+TEST(rule_stage, a_dribbled_match_shorter_than_the_window_is_found) {
+  const struct {
+    const char* rule;
+    std::string match;
+  } found[] = {{R"(do replace /<.*?>/s with "T")", "<" + std::string(10000, 'a') + ">"},
+               {R"(do replace /<.*?>/s with "T")", "<" + std::string(20000, 'a') + ">"},
+               {R"(do replace /<[^>]*>/ with "T")", "<" + std::string(60000, 'a') + ">"},
+               {R"(do replace /BEGIN[\s\S]*?END/ with "T")", "BEGIN" + std::string(54000, 'a') + "END"}};
+  for (const auto& [rule, match] : found)
+    for (const std::size_t piece : {1u, 10u, 20u, 100u, 300u})
+      for (const bool strict : {true, false}) {
+        const std::string text = "pre" + match + "post";
+        listener heard;
+        connection c{rules_of(rule), {.hold = 1h, .strict = strict}, &heard};
+        for (std::size_t at = 0; at < text.size(); at += piece) {
+          c.send(std::string_view{text}.substr(at, piece));
+          if (!strict) c.wait(100us);
+        }
+        c.wait(1s);  // and no more octets
+        EXPECT_TRUE(c.at_server() == "preTpost") << rule << " by " << piece << ": " << c.at_server().size();
+        EXPECT_EQ(c.stage->early(direction::to_server), 0u) << rule << " by " << piece;
+        EXPECT_EQ(heard.early, 0u);
+      }
+}
+
+TEST(rule_stage, a_scan_that_was_put_off_comes_without_more_octets) {
+  connection c{rules_of(R"(do replace /<.*?>/s with "T")"), {.strict = true}};
+  // Again and again, until the budget no longer allows a scan for each arrival.
+  const std::string match = "<" + std::string(60000, 'a') + ">";
+  std::size_t put_off = 0;
+  std::string want;
+  for (int n = 0; n < 4; ++n) {
+    for (std::size_t at = 0; at < match.size(); at += 10) c.send(std::string_view{match}.substr(at, 10));
+    put_off += c.at_server() == want;
+    c.wait(1s);
+    want += "T";
+    EXPECT_TRUE(c.at_server() == want) << n << ": " << c.at_server().size();
+    EXPECT_FALSE(c.pipe.next_deadline());
+  }
+  EXPECT_GT(put_off, 0u);
+  EXPECT_EQ(c.stage->early(direction::to_server), 0u);
+}
+
+TEST(rule_stage, a_regex_that_needs_too_long_is_told) {
+  listener heard;
+  connection c{rules_of(R"(do replace /(x+x+)+y/ with "Z")"), {}, &heard};
+  c.send(std::string(60, 'x') + "-xxy").wait(1s);
+  EXPECT_EQ(c.at_server(), std::string(60, 'x') + "-Z");
+  EXPECT_GT(heard.early, 0u);
+  EXPECT_EQ(heard.firsts, 1);
+}
+
 TEST(rule_stage, held_octets_stay_below_the_bound_for_all_rules) {
   const std::string rules = "do replace /a[^Z]*Z/ with \"1\"\ndo replace /b[^Y]*Y/ with \"2\"\n";
   connection c{rules_of(rules + "do replace /c[^X]*X/ with \"3\"\n"),

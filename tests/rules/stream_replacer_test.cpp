@@ -331,6 +331,77 @@ TEST(stream_replacer, a_match_as_long_as_the_window_is_found_in_small_pieces) {
   }
 }
 
+// What the searches may cost at most, in octets: what the budget starts with and is given, and a few plain scans.
+std::uint64_t most_work(std::uint64_t octets, std::uint64_t arrivals, std::uint64_t microseconds = 0) {
+  return (std::uint64_t{64} << 20) + (128 + 32) * octets + 4096 * arrivals + 100 * microseconds;
+}
+
+TEST(stream_replacer, a_dribbled_match_is_never_given_up_and_the_work_stays_bounded) {
+  const struct {
+    const char* pattern;
+    std::string match;
+  } samples[] = {{"<.*?>", "<" + std::string(10000, 'a') + ">"},
+                 {"<.*?>", "<" + std::string(20000, 'a') + ">"},
+                 {"<.*?>", "<" + std::string(60000, 'a') + ">"},
+                 {"<[^>]*>", "<" + std::string(60000, 'a') + ">"},
+                 {"BEGIN[\\s\\S]*?END", "BEGIN" + std::string(54000, 'a') + "END"},
+                 {"<b>(.|\\n)*?</b>", "<b>" + std::string(54000, 'a') + "</b>"}};
+  for (const auto& [pattern, match] : samples)
+    for (const std::size_t piece : {1u, 10u, 20u, 100u, 300u, 1448u}) {
+      std::string text = "pre", want = "pre";
+      for (int n = 0; n < 8; ++n) text += match + " - ", want += "T - ";
+      row r{{replacing_regex(pattern, "T", "s")}};
+      std::string got;
+      std::uint64_t arrivals = 0;
+      for (std::size_t at = 0; at < text.size(); at += piece, ++arrivals) got += r.feed(text.substr(at, piece));
+      got += r.finish();
+      EXPECT_TRUE(got == want) << pattern << " in pieces of " << piece << ": " << got.size() << " octets";
+      EXPECT_EQ(r.members[0]->count().early, 0u) << pattern << " in pieces of " << piece;
+      EXPECT_EQ(r.members[0]->count().limit_hits, 0u) << pattern << " in pieces of " << piece;
+      EXPECT_LT(r.members[0]->count().scanned, most_work(text.size(), arrivals)) << pattern << " by " << piece;
+    }
+}
+
+TEST(stream_replacer, hostile_text_that_dribbles_costs_a_bounded_work) {
+  const std::string tags(200000, '<'), as(200000, 'a');
+  const struct {
+    const char* pattern;
+    const std::string& text;
+  } hostile[] = {{"<[^>]*>", tags}, {"<.*?>", tags}, {"(a+)+$", as}, {"(a+)+b", as}, {"(a|aa)+b", as}, {"a*a*a*b", as}};
+  for (const auto& [pattern, text] : hostile)
+    for (const std::size_t piece : {10u, 100u}) {
+      row r{{replacing_regex(pattern, "T", "s")}};
+      std::string got;
+      std::uint64_t arrivals = 0;
+      instant now{};
+      const auto feed = [&](std::string_view octets) {
+        r.units.push_back({.index = ++arrivals, .arrived = now, .acts = {true}});
+        passing io;
+        io.octets = chunk{octets};
+        io.units.append(octets.size(), &r.units.back());
+        got += r.run(std::move(io), {.now = now});
+        now += 100us;
+        ASSERT_LE(r.held(), 80u * 1024);
+      };
+      for (std::size_t at = 0; at < text.size(); at += piece) feed(std::string_view{text}.substr(at, piece));
+      got += r.run({}, {.now = now, .ended = true});
+      EXPECT_EQ(r.held(), 0u);
+      EXPECT_EQ(r.members[0]->offset(), text.size());
+      EXPECT_LT(r.members[0]->count().scanned, most_work(text.size(), arrivals, 100 * arrivals)) << pattern;
+      if (r.members[0]->count().limit_hits > 0) { EXPECT_GT(r.members[0]->count().early, 0u) << pattern; }
+    }
+}
+
+TEST(stream_replacer, a_start_that_pcre2_gives_up_counts_as_early) {
+  row r{{replacing_regex("(x+x+)+y", "Z")}};
+  const std::string text = std::string(60, 'x') + "-xxy";
+  std::string got = r.feed(text);
+  got += r.finish();
+  EXPECT_EQ(got, std::string(60, 'x') + "-Z");
+  EXPECT_GT(r.members[0]->count().limit_hits, 0u);
+  EXPECT_GT(r.members[0]->count().early, 0u);
+}
+
 TEST(stream_replacer, hostile_text_costs_a_bounded_time) {
   const struct {
     const char* pattern;

@@ -56,6 +56,11 @@ class collector {
     std::lock_guard lock{mutex_};
     return all_;
   }
+  /// Until everything was read: the program has ended, what it wrote may still lie in the pipe.
+  void wait_for_end() {
+    std::unique_lock lock{mutex_};
+    EXPECT_TRUE(more_.wait_for(lock, patience, [&] { return ended_; }));
+  }
 
  private:
   void work() {
@@ -111,6 +116,8 @@ class program {
       else
         std::this_thread::sleep_for(std::chrono::milliseconds{2});
     }
+    if (output_) output_->wait_for_end();
+    if (errors_) errors_->wait_for_end();
     return *status_;
   }
   bool running() {
