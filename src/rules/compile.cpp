@@ -131,10 +131,12 @@ class compiler {
     const bool up = r.when.can_hold(direction::to_server), down = r.when.can_hold(direction::to_client);
     if (!up && !down)
       complain(e.line, e.at, parsed.filter_at, warning, "this filter never holds on a proxied connection", "");
-    const auto edit = std::find_if(r.actions.begin(), r.actions.end(), edits);
-    if (edit != r.actions.end() && up && down && !r.when.names_direction())
-      complain(e.line, e.at, parsed.action_at[static_cast<std::size_t>(edit - r.actions.begin())], note,
-               "this rule acts on both directions", "add 'when from.client' or 'when from.server' to choose one");
+    if (!r.actions.empty() && up && down && !r.when.names_direction()) {
+      const auto edit = std::find_if(r.actions.begin(), r.actions.end(), edits);
+      const auto at = edit == r.actions.end() ? 0 : edit - r.actions.begin();
+      complain(e.line, e.at, parsed.action_at[static_cast<std::size_t>(at)], note, "this rule acts on both directions",
+               "add 'when from.client' or 'when from.server' to choose one");
+    }
     static constexpr const char* end_it = "a framing such as 'framing line' would end that";
     if (r.when.reads_units())
       complain(e.line, e.at, parsed.filter_at, note,

@@ -4,6 +4,7 @@
 #include <charconv>
 #include <cstring>
 #include <limits>
+#include <utility>
 
 #include <midwire/base/address.hpp>
 
@@ -74,18 +75,25 @@ constant number(const literal& l, const expected& want) {
     digits.remove_prefix(base == 16 || base == 2 ? 2 : base == 8 ? 1 : 0);
     std::uint64_t n = 0;
     const auto [stop, error] = std::from_chars(digits.data(), digits.data() + digits.size(), n, base);
-    if (error == std::errc::invalid_argument || stop != digits.data() + digits.size()) {
+    const std::string_view unit{stop, static_cast<std::size_t>(digits.data() + digits.size() - stop)};
+    const bool counts_octets = want.name == "'conn.octets'" || want.name == "'unit.len'";
+    const std::uint64_t factor = base == 10 && counts_octets ? size_of_unit(unit) : unit.empty() ? 1 : 0;
+    if (error == std::errc::invalid_argument || factor == 0) {
       std::string hint = field_hint(l, "");
       if (base == 8 && std::all_of(digits.begin(), digits.end(), is_digit))
         hint = "a leading 0 makes it octal; write it without";
       else if (hint.empty() && is_digit(l.value[0]) &&
                (l.value.find('.') != l.value.npos || l.value.find('e') != l.value.npos))
         hint = "write a whole number";
+      else if (hint.empty() && counts_octets && is_digit(l.value[0]) && !unit.empty() && is_letter(unit[0]))
+        hint = "units are KB MB GB (1000) and KiB MiB GiB (1024)";
       else if (hint.empty() && is_letter(l.value[0]))
         hint = want.name.ends_with("port'") ? "names of ports are not looked up: write the number" : "write a number";
       fail(l.at, shown(l) + " is not a number", hint);
     }
-    if (error != std::errc{}) fail(l.at, shown(l) + " is too large for " + want.name);
+    if (error != std::errc{} || n > std::numeric_limits<std::uint64_t>::max() / factor)
+      fail(l.at, shown(l) + " is too large for " + want.name);
+    n *= factor;
     c.number = l.negative ? -static_cast<wide>(n) : static_cast<wide>(n);
   }
   bounds b = bounds_of(want.field);
@@ -199,6 +207,19 @@ bool parse_octets(std::string_view word, std::string& out) {
     if (separator != '\0' && word[i] != separator) return false;
     if (separator == '\0') --i;
   }
+}
+
+std::uint64_t size_of_unit(std::string_view unit) noexcept {
+  static constexpr std::pair<std::string_view, std::uint64_t> units[] = {{"", 1},
+                                                                         {"KB", 1000},
+                                                                         {"MB", 1'000'000},
+                                                                         {"GB", 1'000'000'000},
+                                                                         {"KiB", 1ull << 10},
+                                                                         {"MiB", 1ull << 20},
+                                                                         {"GiB", 1ull << 30}};
+  for (const auto& [name, octets] : units)
+    if (name == unit) return octets;
+  return 0;
 }
 
 bool parse_span(std::string_view word, wide& nanoseconds) {

@@ -241,14 +241,17 @@ class rule_parser {
     a.octets = size("'start', 'end' or the number of octets to go before it");
   }
 
+  /// What stands there, for a message.
+  std::string written(extent at) const {
+    return at.begin == at.end ? "the end of the rule" : quoted(at_.source().substr(at.begin, at.end - at.begin));
+  }
+
   void log(action& a) {
     a.kind = action_kind::log;
     const extent place = at_.now().at;
     literal l;
     if (!parse_literal(at_, l) || l.how != literal::form::text)
-      fail(place,
-           "expected text behind 'log', not " + quoted(at_.source().substr(place.begin, place.end - place.begin)),
-           "write log \"got {ip.src}\"");
+      fail(place, "expected text behind 'log', not " + written(place), "write log \"got {ip.src}\"");
     std::string text;
     const auto flush = [&] {
       if (!text.empty()) a.text.parts.push_back({std::exchange(text, {}), {}, false});
@@ -480,27 +483,18 @@ class rule_parser {
     const token t = at_.now();
     literal l;
     if (ends_argument() || !parse_literal(at_, l) || l.how != literal::form::word)
-      fail(t.at,
-           "expected " + std::string(what) + ", not " + quoted(at_.source().substr(t.at.begin, t.at.end - t.at.begin)));
+      fail(t.at, "expected " + std::string(what) + ", not " + written(t.at));
     std::uint64_t n = 0;
     const char* const end = l.value.data() + l.value.size();
     const auto [stop, error] = std::from_chars(l.value.data(), end, n);
     if (error == std::errc::invalid_argument)
       fail(t.at, "expected " + std::string(what) + ", not " + quoted(l.value), "sizes are written 100, 10KB, 64KiB");
     const std::string_view unit{stop, static_cast<std::size_t>(end - stop)};
-    static constexpr std::pair<std::string_view, std::uint64_t> units[] = {{"", 1},
-                                                                           {"KB", 1000},
-                                                                           {"MB", 1'000'000},
-                                                                           {"GB", 1'000'000'000},
-                                                                           {"KiB", 1ull << 10},
-                                                                           {"MiB", 1ull << 20},
-                                                                           {"GiB", 1ull << 30}};
-    const auto found = std::find_if(std::begin(units), std::end(units), [&](const auto& u) { return u.first == unit; });
-    if (found == std::end(units))
-      fail(t.at, "unknown size " + quoted(l.value), "units are KB MB GB (1000) and KiB MiB GiB (1024)");
-    if (error != std::errc{} || n > std::numeric_limits<std::int64_t>::max() / found->second)
+    const std::uint64_t factor = size_of_unit(unit);
+    if (factor == 0) fail(t.at, "unknown size " + quoted(l.value), "units are KB MB GB (1000) and KiB MiB GiB (1024)");
+    if (error != std::errc{} || n > std::numeric_limits<std::int64_t>::max() / factor)
       fail(t.at, quoted(l.value) + " is too large");
-    return n * found->second;
+    return n * factor;
   }
 
   void clauses(action& a) {

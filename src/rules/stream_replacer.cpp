@@ -20,6 +20,8 @@ constexpr std::uint64_t most_credit = std::uint64_t{64} << 20, credit_per_octet 
 constexpr std::uint64_t ample_credit = most_credit / 2;
 // Less than this is left for scans that must be: at the deadline, at the window's end, at the end.
 constexpr std::uint64_t spare_credit = most_credit / 4;
+// What a start gets of it behind one that needed too long, and with how much there is no use in going on.
+constexpr std::uint64_t share_part = 16, least_credit = std::uint64_t{16} << 10;
 constexpr duration least_pause = std::chrono::milliseconds{5};
 constexpr std::size_t least_growth = 256, growth_part = 4;  // a quarter more
 constexpr std::size_t slack_part = 8;                       // of the window, where scans are put off
@@ -246,20 +248,23 @@ std::size_t stream_replacer::search_regex(byte_view text, std::size_t context, b
   const std::size_t seen = open_newline ? size - 1 : size;
   const auto how = ended ? regex::ending::closed : regex::ending::open;
   const bool fair = credit_ >= ample_credit, was_cut = std::exchange(cut_, false);
+  bool hopeless = false;  // a start needed too long: those behind it get a part of what is left, and are not held
   std::size_t at = 0;
   const auto pay = [&](std::uint64_t work) {
     count_.scanned += work;
     credit_ -= std::min(credit_, work);
   };
   const auto find = [&](std::size_t octets, const regex::place& where, regex::ending end) {
-    const std::uint64_t had = credit_;
-    const auto found = rx.find(text.first(octets), where, end, credit_);
-    count_.scanned += had - credit_;
+    const std::uint64_t share = hopeless ? credit_ / share_part : credit_;
+    std::uint64_t effort = share;
+    const auto found = rx.find(text.first(octets), where, end, effort);
+    pay(share - effort);
     return found;
   };
   const auto give_up = [&](std::size_t start) {
     ++count_.limit_hits;
     scratch::here().given_up.push_back(start);
+    hopeless = true;
   };
   const auto leave = [&] {
     if (size > at) fresh_ = false;
@@ -288,16 +293,20 @@ std::size_t stream_replacer::search_regex(byte_view text, std::size_t context, b
       case kind::unpaid: {
         const std::size_t begin = got.start - context;
         const bool must = ended || begin < early || size - begin > settings_.window;
-        // It had what can be had, and got nowhere.
-        const bool hopeless = fair && (begin == 0 || was_cut);
-        if (!must && !hopeless) {
-          if (begin > 0) fresh_ = false;
+        const bool had_all = fair && (begin == 0 || was_cut);
+        if (!must && !hopeless && !had_all) {
+          if (begin > at) fresh_ = false;
           cut_ = true;
           return begin;
         }
-        ++count_.limit_hits;
-        if (early_from_ == none) early_from_ = begin;
-        return leave();
+        give_up(begin);
+        if (credit_ < std::max<std::uint64_t>(least_credit, size - begin)) {
+          if (early_from_ == none) early_from_ = begin;
+          return leave();
+        }
+        at = begin + 1;
+        fresh_ = false;
+        continue;
       }
       case kind::match: break;
       case kind::partial: {

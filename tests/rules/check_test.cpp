@@ -112,6 +112,7 @@ TEST(check, sets) {
 TEST(check, types) {
   refuse({{"tcp.port == \"80\"", 13, "is a number", "without quotes"},
           {"tcp.port > \"a\"", 12, "is a number"},
+          {"unit.len == 64kb", 13, "'64kb' is not a number", "KiB"},
           {"unit.len == 64.0", 13, "'64.0' is not a number", "whole number"},
           {"ip.addr == \"10.1.0.5\"", 12, "is text", "without quotes"},
           {"tcp.port == http", 13, "'http' is not a number", "not looked up"},

@@ -164,16 +164,16 @@ TEST(compile, remarks) {
                          {"when from.client do replace \"a\" with \"b\"", ""},
                          {"when not from.client do drop", ""},
                          {"when from.client || ip.src == 10.0.0.1 do drop", ""},
-                         {"do log \"x\"", ""},
-                         {"do dump, close", ""},
+                         {"do log \"x\"", "acts on both directions", 4},
+                         {"do dump, close", "acts on both directions", 4},
+                         {"when from.server do dump, close", ""},
                          {"when from.client && payload contains \"a\" do drop", "depends on how TCP cut", 6},
                          {"when from.client && unit.index == 3 do drop", "depends on how TCP cut", 6},
                          {"when from.client do drop chance 5% per unit", "depends on how TCP cut", 21},
                          {"when from.client do delete \"a\" chance 5% per unit", ""},
                          {"when from.client && conn.age > 3s do drop", ""},
                          {"when from.client && from.server do drop", "never holds", 6},
-                         {"when do dump", "holds always", 6},
-                         {"do stop, dump", "never run", 10}};
+                         {"when from.client do stop, dump", "never run", 27}};
   for (const remark& r : rows) {
     const compiled c = compile({{"-e:1", r.rule, "", false}}, {});
     EXPECT_TRUE(c.ok()) << all_of(c);
@@ -186,6 +186,8 @@ TEST(compile, remarks) {
     EXPECT_EQ(c.diagnostics[0].place.column, r.column) << all_of(c);
     EXPECT_NE(c.diagnostics[0].message.find(r.message), std::string::npos) << all_of(c);
   }
+  const compiled empty = compile({{"-e:1", "when do dump", "", false}}, {});
+  EXPECT_NE(all_of(empty).find("holds always"), std::string::npos) << all_of(empty);
 }
 
 TEST(compile, size_and_number_of_errors_are_bounded) {

@@ -68,6 +68,16 @@ TEST(filter, relations_and_their_spellings) {
         s.unit);
 }
 
+TEST(filter, sizes) {
+  const sample s;
+  check({{"unit.len < 10KB", true},
+         {"unit.len > 1KiB", false},
+         {"unit.len in {0..1MiB}", true},
+         {"conn.octets < 18GB", true},
+         {"conn.octets > 10GiB", false}},
+        s.unit);
+}
+
 TEST(filter, sets_and_ranges) {
   const sample s;
   check({{"tcp.dstport in {80, 443, 8000..8080}", true},

@@ -28,8 +28,8 @@ class rule_observer {
   virtual void logged(direction, const rule&, std::string text) { (void)text; }
   /// The unit as it is at this action.
   virtual void dumped(direction, const rule&, std::uint64_t offset, byte_view octets) { (void)offset, (void)octets; }
-  /// So many held octets were decided early: over age, over the window, or scanned too often. `first`: none before on
-  /// this connection.
+  /// So many held octets were decided early: over age, over the window, or where a regex needed too long. `first`: none
+  /// before on this connection.
   virtual void released_early(direction, std::uint64_t octets, bool first) { (void)octets, (void)first; }
 };
 
