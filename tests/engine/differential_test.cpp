@@ -314,8 +314,7 @@ TEST(Lesson11, ConnectingHasADeadlineOfItsOwn) {
   EXPECT_TRUE(client.saw_end());
 }
 
-TEST(Lesson11, TenThousandDripFeedsStartNoTimersOfTheirOwn) {
-  // One flow's deadlines live in the flow: an octet moves them, and the wheel holds one hook a flow.
+TEST(Lesson11, ManyDripFeedsOutliveTheIdleTimeAndEndWhenTheyFallSilent) {
   sim_reactor r;
   relay front{r, "tcp://127.0.0.1:9000", "tcp://127.0.0.1:9001"};
   relay_options options;

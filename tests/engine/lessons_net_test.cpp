@@ -92,7 +92,7 @@ TEST(Lesson5, AHundredStuckFlowsStayInsideTheirBound) {
   const std::string piece(1 << 16, 'x');
   const auto start = std::chrono::steady_clock::now();
   std::size_t most = 0, sent = 0, taken = 0;
-  while (seconds_since(start) < 4) {
+  while (seconds_since(start) < (judge_time ? 10 : 4)) {
     for (auto& [c, s] : flows) {
       sent += c.send_now(piece);
       taken += s.receive(0, 200).first.size();  // about 10 KB/s

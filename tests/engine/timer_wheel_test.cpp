@@ -17,6 +17,7 @@
 #include <vector>
 
 #include <midwire/base/chance.hpp>
+#include <midwire/engine/core/flow.hpp>
 
 #ifndef MIDWIRE_TEST_SCALE
 #define MIDWIRE_TEST_SCALE 1
@@ -480,3 +481,52 @@ TEST(Lesson18, AWheelIsSmall) {
 
 }  // namespace
 }  // namespace midwire
+
+// An octet a second for ever, ten thousand times: each flow ends at its message's deadline, not after it, and no octet
+// allocates, be it a timer or anything else.
+TEST(Lesson11, TenThousandDripFeedsEndAtTheirDeadlineAndAllocateNoTimers) {
+  using namespace midwire;
+  struct unfinished : stage {
+    verdict on_data(stage_context&, direction, chunk data) override { return verdict::keep({}, std::move(data)); }
+  };
+  using std::chrono::seconds;
+  instant now{std::chrono::hours{1}};
+  flow_limits limits;
+  limits.message = seconds{10}, limits.idle = seconds{3};
+  std::vector<flow> flows;
+  for (int i = 0; i < 10000; ++i) {
+    std::vector<std::unique_ptr<stage>> stages;
+    stages.push_back(std::make_unique<unfinished>());
+    flows.emplace_back(std::move(stages), limits);
+    flows.back().open(now);
+  }
+  const auto drip = [&] {
+    side to{};
+    command what = command::close();
+    for (auto& f : flows) {
+      f.handle(side::client, event::data_received(chunk{"x"}), now);
+      while (f.next_command(to, what)) {
+      }
+    }
+  };
+  drip();  // the first octet makes what a flow needs to keep it
+  const auto before = allocations.load();
+  for (int second = 1; second < 10; ++second) {
+    now += seconds{1};
+    for (auto& f : flows) f.advance(now);
+    drip();
+  }
+  EXPECT_EQ(allocations.load(), before);
+  now += seconds{1} - std::chrono::nanoseconds{1};
+  for (auto& f : flows) {
+    f.advance(now);
+    ASSERT_FALSE(f.closed());
+    ASSERT_EQ(f.next_deadline(), now + std::chrono::nanoseconds{1});
+  }
+  now += std::chrono::nanoseconds{1};
+  for (auto& f : flows) {
+    f.advance(now);
+    ASSERT_TRUE(f.closed());
+    ASSERT_EQ(f.why().how(), ending::timed_out);
+  }
+}
