@@ -26,11 +26,12 @@ class peer_socket {
  public:
   peer_socket() = default;
   explicit peer_socket(int fd) : fd_{fd} {}
-  peer_socket(peer_socket&& other) noexcept : fd_{std::exchange(other.fd_, -1)} {}
+  peer_socket(peer_socket&& other) noexcept : fd_{std::exchange(other.fd_, -1)}, reset_seen_{other.reset_seen_} {}
   peer_socket& operator=(peer_socket&& other) noexcept {
     if (this != &other) {
       close();
       fd_ = std::exchange(other.fd_, -1);
+      reset_seen_ = other.reset_seen_;
     }
     return *this;
   }
@@ -85,14 +86,14 @@ class peer_socket {
     timeval tv{10, 0};
     setsockopt(fd_, SOL_SOCKET, SO_SNDTIMEO, &tv, sizeof tv);
     while (done < octets.size()) {
-      const auto n = ::send(fd_, octets.data() + done, octets.size() - done, MSG_NOSIGNAL);
+      const auto n = note(::send(fd_, octets.data() + done, octets.size() - done, MSG_NOSIGNAL));
       if (n <= 0) break;
       done += static_cast<std::size_t>(n);
     }
     return done;
   }
   std::size_t send_now(std::string_view octets) {
-    const auto n = ::send(fd_, octets.data(), octets.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+    const auto n = note(::send(fd_, octets.data(), octets.size(), MSG_NOSIGNAL | MSG_DONTWAIT));
     return n > 0 ? static_cast<std::size_t>(n) : 0;
   }
   void end() { shutdown(fd_, SHUT_WR); }
@@ -115,7 +116,7 @@ class peer_socket {
       if (poll(&p, 1, at_most_ms) != 1) return {std::move(all), outcome::open};
       const auto n = recv(fd_, piece.data(), std::min(piece.size(), enough - all.size()), MSG_DONTWAIT);
       if (n > 0) all.append(piece.data(), static_cast<std::size_t>(n));
-      else if (n == 0) return {std::move(all), outcome::end};
+      else if (n == 0) return {std::move(all), reset_seen_ ? outcome::reset : outcome::end};
       else if (errno != EAGAIN && errno != EINTR) return {std::move(all), outcome::reset};
     }
     return {std::move(all), outcome::open};
@@ -125,6 +126,11 @@ class peer_socket {
   int fd() const { return fd_; }
 
  private:
+  /// The kernel tells of a reset once: a send that hears of it leaves a plain end for the next receive.
+  ssize_t note(ssize_t sent) {
+    if (sent < 0 && errno == ECONNRESET) reset_seen_ = true;
+    return sent;
+  }
   static sockaddr_in loopback(std::uint16_t port) {
     sockaddr_in at{};
     at.sin_family = AF_INET, at.sin_port = htons(port), at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
@@ -141,6 +147,7 @@ class peer_socket {
     if (fd_ >= 0) setsockopt(fd_, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
   }
   int fd_ = -1;
+  bool reset_seen_ = false;
 };
 
 /// A folder that goes with the test.
