@@ -9,7 +9,7 @@
 #include <stdexcept>
 #include <system_error>
 
-#include "testing/sim_link.hpp"
+#include "testing/network_impl.hpp"
 
 namespace midwire::testing {
 

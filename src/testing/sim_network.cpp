@@ -3,7 +3,7 @@
 #include <system_error>
 #include <utility>
 
-#include "testing/sim_link.hpp"
+#include "testing/network_impl.hpp"
 
 namespace midwire::testing {
 

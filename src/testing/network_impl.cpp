@@ -1,4 +1,4 @@
-#include "testing/sim_link.hpp"
+#include "testing/network_impl.hpp"
 
 #include <algorithm>
 #include <optional>
