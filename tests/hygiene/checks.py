@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 
+import exports
 import rows
 
 CPP = (".cpp", ".hpp")
@@ -167,6 +168,13 @@ def foreign_types(s):
         yield line_of(s.code, match.start()), f"{match[0]} in a public header"
 
 
+def missing_export(s):
+    """What a public header declares and a .cpp defines says MIDWIRE_API, or programs cannot link to a shared library."""
+    if s.path.startswith("include/") and s.path.endswith(".hpp"):
+        for offset, name in exports.missing(exports.readable(s.code)):
+            yield line_of(s.code, offset), f"{name} without MIDWIRE_API (<midwire/base/export.hpp>; tests/hygiene/exports.py --fix)"
+
+
 LOUD = [
     (re.compile(r"\bstd::(?:cout|cin|print|println)\b"), "std::cout"),
     (re.compile(r"(?<![\w])(?:printf|puts|putchar|vprintf)\s*\("), "printf to stdout"),
@@ -287,6 +295,6 @@ def globbed(s):
 
 
 ALL = [
-    wrong_includes, third_party, io_in_cores, foreign_types, loud_library, using_namespace, pragma_once, own_header_first,
-    co_await_captures, too_long, unkind_todo, white_space, untested, globbed,
+    wrong_includes, third_party, io_in_cores, foreign_types, missing_export, loud_library, using_namespace,
+    pragma_once, own_header_first, co_await_captures, too_long, unkind_todo, white_space, untested, globbed,
 ]  # fmt: skip

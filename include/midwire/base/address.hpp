@@ -7,10 +7,12 @@
 #include <string>
 #include <string_view>
 
+#include <midwire/base/export.hpp>
+
 namespace midwire {
 
 /// One end of a connection: IPv4 or IPv6 with a port, or the path of a unix socket. A plain value of 120 octets.
-class address {
+class MIDWIRE_API address {
  public:
   enum class kind : std::uint8_t { none, ipv4, ipv6, unix_path };
   static constexpr std::size_t max_path = 107;

@@ -1,8 +1,10 @@
 #pragma once
 
+#include <midwire/base/export.hpp>
+
 namespace midwire {
 /// Prints where a bug of ours was met and aborts. Never called for data from outside.
-[[noreturn]] void assertion_failed(const char* expression, const char* file, int line) noexcept;
+[[noreturn]] MIDWIRE_API void assertion_failed(const char* expression, const char* file, int line) noexcept;
 }  // namespace midwire
 
 /// On in every build: a bug stops the process before it can harm data.

@@ -7,6 +7,7 @@
 #include <string>
 #include <string_view>
 
+#include <midwire/base/export.hpp>
 #include <midwire/base/views.hpp>
 
 namespace midwire {
@@ -20,7 +21,7 @@ struct segment;
 /// Lifetime  move-only. The octets live as long as the chunk, and longer where share() made another holder.
 /// Threads   stays on the thread (the loop) that made it: its count is not atomic. Asserted when it is freed.
 ///           Only detach() and plain values cross.
-class chunk {
+class MIDWIRE_API chunk {
  public:
   chunk() noexcept = default;
   chunk(chunk&& other) noexcept : segment_{other.segment_}, data_{other.data_}, size_{other.size_} { other.forget(); }
@@ -90,7 +91,7 @@ class chunk {
 };
 
 /// Chunks in order. Made from whatever a chunk is made from. Two chunks fit inside without allocation.
-class buffer {
+class MIDWIRE_API buffer {
  public:
   buffer() noexcept = default;
   buffer(buffer&& other) noexcept { steal(other); }
@@ -145,7 +146,7 @@ class buffer {
 };
 
 /// The pool of segments of the calling thread: classes of 4, 16, 64 and 256 KiB are kept for reuse, up to 4 MiB in all.
-class segment_pool {
+class MIDWIRE_API segment_pool {
  public:
   static constexpr std::size_t classes = 4;
   static constexpr std::size_t size_of_class(std::size_t c) noexcept { return std::size_t{4096} << (2 * c); }

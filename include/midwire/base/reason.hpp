@@ -6,6 +6,8 @@
 #include <system_error>
 #include <utility>
 
+#include <midwire/base/export.hpp>
+
 namespace midwire {
 
 /// How a connection or a flow came to its end.
@@ -20,7 +22,7 @@ enum class ending : std::uint8_t {
   failed,         ///< an exception left a protocol, stage or callback
   aborted,        ///< this side reset it
 };
-std::string_view name_of(ending how) noexcept;
+MIDWIRE_API std::string_view name_of(ending how) noexcept;
 
 /// Why something ended: the kind, the system's error where there is one, and words for people.
 class reason {

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include <midwire/base/callback.hpp>
+#include <midwire/base/export.hpp>
 #include <midwire/base/reason.hpp>
 
 namespace midwire {
@@ -13,9 +14,9 @@ class reactor;
 
 namespace detail {
 /// Logs a failure that nobody took.
-void failure_untaken(const reason& why);
+MIDWIRE_API void failure_untaken(const reason& why);
 /// Runs `f` from the loop of the calling thread, never before this returns.
-void post_here(callback<void()> f);
+MIDWIRE_API void post_here(callback<void()> f);
 
 template <class T>
 struct deferred_state {

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include <midwire/base/address.hpp>
+#include <midwire/base/export.hpp>
 #include <midwire/base/views.hpp>
 #include <midwire/engine/core/event.hpp>
 
@@ -35,7 +36,7 @@ struct connect_options {
 /// Results    nothing is told from inside a call: what happened comes out of wait(), also when perform() acted at once.
 /// Failures   listen(), bind and watch() throw std::system_error; connect() reports connect_failed.
 /// Names      after close, reset, reset_after_drain or connect_failed no event comes for that socket_id.
-class driver {
+class MIDWIRE_API driver {
  public:
   virtual ~driver() = default;
   /// The steady clock, read once a turn (by wait()).
@@ -87,6 +88,6 @@ struct driver_limits {
 };
 
 /// The driver of the running kernel: level-triggered epoll.
-std::unique_ptr<driver> make_epoll_driver(driver_limits limits = {});
+MIDWIRE_API std::unique_ptr<driver> make_epoll_driver(driver_limits limits = {});
 
 }  // namespace midwire

@@ -3,12 +3,13 @@
 #include <string>
 #include <string_view>
 
+#include <midwire/base/export.hpp>
 #include <midwire/base/result.hpp>
 
 namespace midwire {
 
 /// Where to listen or to connect: `tcp://host:port`, `unix:/path`, `unix:///path`.
-struct endpoint {
+struct MIDWIRE_API endpoint {
   enum class scheme : std::uint8_t { tcp, unix_path };
   scheme how = scheme::tcp;
   std::string host;  ///< a name or a literal without brackets; empty is every address (to listen)
@@ -24,6 +25,6 @@ struct endpoint_error {
 };
 
 /// `tcp://host:port`, `host:port`, `unix:/path`. `[::1]:80` for IPv6.
-result<endpoint, endpoint_error> parse_endpoint(std::string_view text);
+MIDWIRE_API result<endpoint, endpoint_error> parse_endpoint(std::string_view text);
 
 }  // namespace midwire

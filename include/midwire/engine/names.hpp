@@ -6,6 +6,7 @@
 
 #include <midwire/base/address.hpp>
 #include <midwire/base/callback.hpp>
+#include <midwire/base/export.hpp>
 #include <midwire/base/reason.hpp>
 #include <midwire/base/views.hpp>
 
@@ -14,7 +15,7 @@ namespace midwire {
 class reactor;
 
 /// Turns names into addresses without blocking the loop. The deadline is the caller's.
-class resolver {
+class MIDWIRE_API resolver {
  public:
   /// What came: addresses of one family (maybe none), and whether more may follow.
   struct answer {
@@ -32,6 +33,6 @@ class resolver {
 };
 
 /// The hosts file and DNS, by c-ares on the loop: cached (the TTL, at most 30 s; failures 5 s).
-std::unique_ptr<resolver> make_cares_resolver(reactor& r);
+MIDWIRE_API std::unique_ptr<resolver> make_cares_resolver(reactor& r);
 
 }  // namespace midwire

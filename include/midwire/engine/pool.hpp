@@ -7,12 +7,13 @@
 #include <thread>
 #include <vector>
 
+#include <midwire/base/export.hpp>
 #include <midwire/engine/reactor.hpp>
 
 namespace midwire {
 
 /// A reactor for each core, each on its own thread. Loop 0 runs on the thread that calls run().
-class reactor_pool {
+class MIDWIRE_API reactor_pool {
  public:
   /// How connections are spread: by the kernel over one listener a loop, or accepted on loop 0 and handed to the loop
   /// with the fewest flows, numbered in the order in which the kernel queued them.

@@ -7,6 +7,7 @@
 
 #include <midwire/base/address.hpp>
 #include <midwire/base/chunk.hpp>
+#include <midwire/base/export.hpp>
 #include <midwire/base/reason.hpp>
 #include <midwire/engine/transport.hpp>
 
@@ -20,7 +21,7 @@ class borrowed_protocol;
 }
 
 /// What is done with the octets of one connection. One object a connection, made by a factory.
-class protocol {
+class MIDWIRE_API protocol {
  public:
   virtual ~protocol() = default;
   virtual void connection_made() {}
@@ -45,7 +46,7 @@ class factory;
 using factory_ptr = std::shared_ptr<factory>;
 
 /// Builds a protocol for each connection. One factory may serve several ports.
-class factory {
+class MIDWIRE_API factory {
  public:
   /// A factory of P(arguments...); the arguments are copied for each connection.
   template <std::derived_from<protocol> P, class... A>

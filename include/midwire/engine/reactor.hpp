@@ -7,6 +7,7 @@
 #include <vector>
 
 #include <midwire/base/callback.hpp>
+#include <midwire/base/export.hpp>
 #include <midwire/engine/core/timer_wheel.hpp>
 #include <midwire/engine/deferred.hpp>
 #include <midwire/engine/driver.hpp>
@@ -28,7 +29,7 @@ struct reactor_options {
 };
 
 /// An open port.
-class listener {
+class MIDWIRE_API listener {
  public:
   explicit listener(std::shared_ptr<detail::listener_state> state) noexcept : state_{std::move(state)} {}
   /// The bound address: tells which port 0 became.
@@ -41,7 +42,7 @@ class listener {
 };
 
 /// Restarts in O(1); belongs to one reactor, which must outlive it. Its own callback must not destroy it.
-class timer : private timer_hook {
+class MIDWIRE_API timer : private timer_hook {
  public:
   timer(reactor& r, callback<void()> then);
   ~timer() override;
@@ -62,7 +63,7 @@ class timer : private timer_hook {
 ///
 /// Set-up that fails throws std::system_error with the endpoint in its text; later failures arrive as a reason.
 /// An exception that leaves a callback is logged and counted; the loop goes on.
-class reactor {
+class MIDWIRE_API reactor {
  public:
   explicit reactor(reactor_options options = {});
   reactor(std::unique_ptr<driver> kernel, reactor_options options = {});
@@ -113,6 +114,6 @@ class reactor {
 
 /// Where log lines of the engine go: level 0 debug, 1 info, 2 warning, 3 error. Default: warnings and errors to stderr.
 /// Set before the first reactor runs. Loops on several threads call it at the same time.
-void set_log(callback<void(int level, std::string_view line)> sink);
+MIDWIRE_API void set_log(callback<void(int level, std::string_view line)> sink);
 
 }  // namespace midwire

@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include <midwire/base/export.hpp>
 #include <midwire/engine/core/flow.hpp>
 #include <midwire/engine/endpoint.hpp>
 #include <midwire/engine/pool.hpp>
@@ -37,7 +38,7 @@ struct flow_summary {
 
 /// What the owner of a relay may want to know and to decide. Each member is called on the flow's own loop, so on
 /// several threads at once when the relay runs on a pool.
-class relay_observer {
+class MIDWIRE_API relay_observer {
  public:
   virtual ~relay_observer() = default;
   /// Both ends are up: the stages of this flow, in order. Called before opened().
@@ -65,7 +66,7 @@ struct relay_options {
 ///
 /// Lifetime  within that of its reactor or pool; destroyed on the loop, on a pool when no loop runs. Live flows go on,
 ///           without their observer; those still being dialled end when there was one, as nobody makes their stages.
-class relay {
+class MIDWIRE_API relay {
  public:
   relay(reactor& r, std::string_view listen, std::string_view connect);
   relay(reactor_pool& p, std::string_view listen, std::string_view connect,

@@ -5,6 +5,7 @@
 
 #include <midwire/base/address.hpp>
 #include <midwire/base/chunk.hpp>
+#include <midwire/base/export.hpp>
 #include <midwire/engine/core/flow.hpp>
 
 namespace midwire {
@@ -17,7 +18,7 @@ namespace detail {
 class transport_impl;
 }
 
-class producer {
+class MIDWIRE_API producer {
  public:
   virtual ~producer() = default;
   virtual void pause_producing() = 0;
@@ -46,7 +47,7 @@ class transport_ref {
 ///
 /// Lifetime  from connection_made to connection_lost, both included; ref() outlives it.
 /// Threads   the loop's own.
-class transport {
+class MIDWIRE_API transport {
  public:
   explicit transport(detail::transport_impl& impl) noexcept : impl_{impl} {}
   transport(const transport&) = delete;

@@ -7,6 +7,7 @@
 
 #include <midwire/base/address.hpp>
 #include <midwire/base/chance.hpp>
+#include <midwire/base/export.hpp>
 #include <midwire/base/views.hpp>
 #include <midwire/fields/registry.hpp>
 
@@ -42,12 +43,12 @@ inline constexpr std::size_t max_values = 2;
 
 /// Reads a field of a stream's unit: the number of values put into `out`, 0 when it is absent. The octets borrow from
 /// the unit. A field that exists at packet level only is absent. An empty payload is absent.
-std::size_t read(field_id f, const stream_unit& u, std::array<field_value, max_values>& out) noexcept;
+MIDWIRE_API std::size_t read(field_id f, const stream_unit& u, std::array<field_value, max_values>& out) noexcept;
 
 /// Appends the field as `log` shows it: numbers in decimal, addresses as text, durations as seconds with nine digits,
 /// bytes as they are, `none` as 1; several values with a comma between; nothing when absent.
-void append_text(std::string& out, field_id f, const stream_unit& u);
+MIDWIRE_API void append_text(std::string& out, field_id f, const stream_unit& u);
 /// One value of a field of type `t` in the same form. Allocates only where `out` must grow.
-void append_text(std::string& out, field_type t, const field_value& v);
+MIDWIRE_API void append_text(std::string& out, field_type t, const field_value& v);
 
 }  // namespace midwire::fields

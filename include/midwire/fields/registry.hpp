@@ -4,6 +4,8 @@
 #include <span>
 #include <string_view>
 
+#include <midwire/base/export.hpp>
+
 namespace midwire::fields {
 
 /// Wireshark's types under their short names. `none` is present or not and has no value.
@@ -27,7 +29,7 @@ enum class field_type : std::uint8_t {
   time,
   dur
 };
-std::string_view name_of(field_type t) noexcept;
+MIDWIRE_API std::string_view name_of(field_type t) noexcept;
 
 /// Dense: the index into all().
 enum class field_id : std::uint16_t {};
@@ -50,14 +52,14 @@ struct field_info {
 };
 
 /// The one table, sorted as it is printed: what a proxied connection has first, then the rest by name.
-std::span<const field_info> all() noexcept;
+MIDWIRE_API std::span<const field_info> all() noexcept;
 /// The part of all() that exists at stream level; it is the table's beginning.
-std::span<const field_info> at_stream_level() noexcept;
+MIDWIRE_API std::span<const field_info> at_stream_level() noexcept;
 /// Nothing: unknown.
-const field_info* find(std::string_view name) noexcept;
-field_id id_of(const field_info& f) noexcept;
-const field_info& info(field_id id) noexcept;
+MIDWIRE_API const field_info* find(std::string_view name) noexcept;
+MIDWIRE_API field_id id_of(const field_info& f) noexcept;
+MIDWIRE_API const field_info& info(field_id id) noexcept;
 /// The known name nearest to a misspelt one; empty when none is near.
-std::string_view nearest(std::string_view name);
+MIDWIRE_API std::string_view nearest(std::string_view name);
 
 }  // namespace midwire::fields

@@ -4,6 +4,7 @@
 #include <memory>
 #include <utility>
 
+#include <midwire/base/export.hpp>
 #include <midwire/fields/facts.hpp>
 #include <midwire/fields/registry.hpp>
 
@@ -16,7 +17,7 @@ struct filter_program;
 enum class tri : std::uint8_t { no, yes, depends };
 
 /// A compiled display filter. Immutable and cheap to copy; evaluation does not allocate.
-class filter {
+class MIDWIRE_API filter {
  public:
   filter() noexcept = default;
   explicit filter(std::shared_ptr<const detail::filter_program> p) noexcept : program_{std::move(p)} {}

@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include <midwire/base/export.hpp>
 #include <midwire/base/views.hpp>
 #include <midwire/fields/registry.hpp>
 #include <midwire/rules/filter.hpp>
@@ -57,7 +58,7 @@ enum class action_kind : std::uint8_t {
   dump,
   stop,
 };
-std::string_view name_of(action_kind k) noexcept;
+MIDWIRE_API std::string_view name_of(action_kind k) noexcept;
 
 struct action {
   action_kind kind{};
@@ -88,7 +89,7 @@ struct rule {
 };
 
 /// Rules in order. Immutable once made: loops share it.
-struct rule_set {
+struct MIDWIRE_API rule_set {
   std::vector<rule> rules;
   /// Any chance in it: connections must be numbered in the kernel's order.
   bool uses_chance() const noexcept;
@@ -107,7 +108,7 @@ struct diagnostic {
 };
 /// "FILE:LINE:COL: error: …", the line, the caret, the hint; several lines, ends with a line feed. A long line is
 /// shown as a window round the caret; control octets, invalid UTF-8 and what turns text round are escaped.
-std::string format(const diagnostic& d, bool colour = false);
+MIDWIRE_API std::string format(const diagnostic& d, bool colour = false);
 
 /// A text of rules: a file's content, or one -e.
 struct source {
@@ -128,6 +129,6 @@ struct compiled {
   bool ok() const noexcept { return rules != nullptr; }
 };
 /// All sources together, in order, at stream level: the set loads whole or not at all.
-compiled compile(const std::vector<source>& sources, const file_reader& read);
+MIDWIRE_API compiled compile(const std::vector<source>& sources, const file_reader& read);
 
 }  // namespace midwire::rules

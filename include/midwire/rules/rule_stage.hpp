@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include <midwire/base/export.hpp>
 #include <midwire/engine/core/stage.hpp>
 #include <midwire/fields/facts.hpp>
 #include <midwire/rules/rule.hpp>
@@ -15,7 +16,7 @@ namespace midwire::rules {
 
 /// Hears what rules do on one connection. Octets are valid during the call. Calls come from within the flow: what they
 /// throw ends it (E22).
-class rule_observer {
+class MIDWIRE_API rule_observer {
  public:
   virtual ~rule_observer() = default;
   /// Asked before each chunk: whether edited() is wanted for it. Edits are counted either way.
@@ -42,7 +43,7 @@ struct rule_options {
 };
 
 /// Runs a set of rules on a flow without framing. Each chunk that arrives is a unit.
-class rule_stage : public stage {
+class MIDWIRE_API rule_stage : public stage {
  public:
   /// `observer` may be null, and outlives the stage.
   rule_stage(rule_set_ptr rules, fields::connection_facts facts, rule_options options = {},

@@ -6,20 +6,21 @@
 #include <string>
 #include <utility>
 
+#include <midwire/base/export.hpp>
 #include <midwire/engine/core/flow.hpp>
 
 namespace midwire::testing {
 
 /// For messages of tests: `data_received "GET"`, `octets_sent 3`; `send "GET"`, `start_reading 65536`.
-std::string describe(event& e);
-std::string describe(const command& c);
+MIDWIRE_API std::string describe(event& e);
+MIDWIRE_API std::string describe(const command& c);
 
 /// Tells a flow what happens and checks what it answers, command by command, under a clock of its own. Opens the flow.
 ///
 /// A step that does not hold throws std::runtime_error, which names the step, what was expected and what came.
 /// start_reading and stop_reading are noise: they are passed over unless then() asks for them. A send is compared by
 /// its octets, however they lie in chunks; two sends are two commands.
-class playbook {
+class MIDWIRE_API playbook {
  public:
   explicit playbook(flow& tested, instant start = instant{std::chrono::hours{1000}});
 

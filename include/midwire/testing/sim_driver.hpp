@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include <midwire/base/export.hpp>
 #include <midwire/engine/driver.hpp>
 #include <midwire/testing/sim_network.hpp>
 
@@ -20,7 +21,7 @@ namespace midwire::testing {
 /// Stillness  a wait() without end in which nothing can ever happen waits for wake() for 10 s of real time, then throws
 ///            std::runtime_error.
 /// Not here   adopt() and adopt_listener() throw std::system_error; release() and duplicate() give -1.
-class sim_driver final : public driver {
+class MIDWIRE_API sim_driver final : public driver {
  public:
   explicit sim_driver(std::shared_ptr<sim_network> network);
   explicit sim_driver(std::uint64_t seed = 1, const link_shape& shape = {});

@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include <midwire/base/address.hpp>
+#include <midwire/base/export.hpp>
 #include <midwire/base/views.hpp>
 
 namespace midwire::testing {
@@ -69,7 +70,7 @@ class peer_impl;
 
 /// The wires between simulated drivers and peers, and their common clock. No sockets, no threads, no real time: the
 /// same calls with the same seed give the same events.
-class sim_network {
+class MIDWIRE_API sim_network {
  public:
   /// What the clock shows at first.
   static constexpr instant epoch{std::chrono::hours{1000}};
@@ -97,7 +98,7 @@ class sim_network {
 
 /// The far end of a connection, moved by a test: it lives on the network and has no reactor. What arrives is read and
 /// noted down as soon as the network's clock or a driver's wait() gets to it.
-class sim_peer {
+class MIDWIRE_API sim_peer {
  public:
   explicit sim_peer(sim_network& network);
   sim_peer(sim_peer&&) noexcept;

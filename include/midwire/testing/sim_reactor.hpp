@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include <midwire/base/export.hpp>
 #include <midwire/engine/names.hpp>
 #include <midwire/engine/reactor.hpp>
 #include <midwire/testing/sim_driver.hpp>
@@ -13,7 +14,7 @@
 namespace midwire::testing {
 
 /// Answers by a table. What is not in it fails at once.
-class scripted_resolver final : public resolver {
+class MIDWIRE_API scripted_resolver final : public resolver {
  public:
   explicit scripted_resolver(reactor& r) noexcept : reactor_{r} {}
   /// Called twice for a name, the second comes as an answer of its own: the other family.
@@ -55,7 +56,7 @@ struct sim_reactor_parts {
 }  // namespace detail
 
 /// The reactor on a simulated driver. Its clock moves only in advance(), pump() and the like.
-class sim_reactor : private detail::sim_reactor_parts, public reactor {
+class MIDWIRE_API sim_reactor : private detail::sim_reactor_parts, public reactor {
  public:
   explicit sim_reactor(std::uint64_t seed = 1, const link_shape& shape = {});
   /// One of several on a network; they share its clock.

@@ -3,6 +3,7 @@
 #include <memory>
 #include <string>
 
+#include <midwire/base/export.hpp>
 #include <midwire/engine/protocol.hpp>
 #include <midwire/testing/sim_reactor.hpp>
 
@@ -10,7 +11,7 @@ namespace midwire::testing {
 
 /// A protocol's real transport, on a reactor of its own, with a peer that only writes things down. Each call is done
 /// with when it returns: all callbacks it causes have run.
-class string_transport {
+class MIDWIRE_API string_transport {
  public:
   /// `tested` stays the caller's, and outlives this; connection_made is called from here. `peer` is where the peer
   /// connects from.

@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include <midwire/base/export.hpp>
 #include <midwire/engine/core/event.hpp>
 #include <midwire/engine/core/stage.hpp>
 
@@ -28,7 +29,7 @@ struct flow_limits {
 
 /// Who ended a flow.
 enum class ended_by : std::uint8_t { client, server, stage, engine };
-std::string_view name_of(ended_by who) noexcept;
+MIDWIRE_API std::string_view name_of(ended_by who) noexcept;
 
 /// Octets of one direction of a flow. in == out + dropped + waiting - added, at every moment.
 struct flow_count {
@@ -47,7 +48,7 @@ struct stage_count {
 /// next_deadline() says when to call advance() at the latest. Driven by events, it answers with commands.
 ///
 /// Both sides are up when it is made; the caller starts it with open().
-class flow {
+class MIDWIRE_API flow {
  public:
   explicit flow(std::vector<std::unique_ptr<stage>> stages, flow_limits limits = {});
   flow(flow&&) noexcept;

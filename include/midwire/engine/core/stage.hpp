@@ -7,6 +7,7 @@
 #include <midwire/base/address.hpp>
 #include <midwire/base/callback.hpp>
 #include <midwire/base/chunk.hpp>
+#include <midwire/base/export.hpp>
 #include <midwire/base/reason.hpp>
 #include <midwire/base/views.hpp>
 #include <midwire/engine/core/timer_wheel.hpp>
@@ -27,7 +28,7 @@ enum class on_expiry : std::uint8_t { pass, drop, close };
 enum class place : std::uint8_t { after_me, first_stage, wire };
 
 /// One reason not to read a direction; reading goes on when the last one is gone.
-class pause_token {
+class MIDWIRE_API pause_token {
  public:
   pause_token() noexcept = default;
   pause_token(pause_token&& other) noexcept;
@@ -42,7 +43,7 @@ class pause_token {
 
 /// Names octets that a stage holds; the flow owns them. Destroyed unanswered it does what its on_expiry says, once.
 /// The token of an ended flow is empty, and answering it does nothing.
-class hold_token {
+class MIDWIRE_API hold_token {
  public:
   hold_token() noexcept;
   hold_token(hold_token&& other) noexcept;
@@ -129,7 +130,7 @@ class [[nodiscard]] verdict {
 
 /// What a stage may ask of its flow. Lives as long as its stage, which may keep the reference. No member calls a stage
 /// before it returns.
-class stage_context {
+class MIDWIRE_API stage_context {
  public:
   /// False: over the limit (four times the high water mark), dropped and counted.
   bool inject(direction d, buffer octets, place where = place::after_me);
@@ -161,7 +162,7 @@ class stage_context {
 };
 
 /// One step of a flow's pipeline. Shown octets, it answers with a verdict that carries them.
-class stage {
+class MIDWIRE_API stage {
  public:
   virtual ~stage() = default;
   virtual void on_open(stage_context&) {}

@@ -5,6 +5,7 @@
 #include <optional>
 
 #include <midwire/base/callback.hpp>
+#include <midwire/base/export.hpp>
 #include <midwire/base/views.hpp>
 
 namespace midwire {
@@ -13,7 +14,7 @@ class timer_wheel;
 
 /// A place in a timer_wheel, inside whoever wants to be called: starting, moving and stopping it allocates nothing.
 /// Destroying it stops it.
-class timer_hook {
+class MIDWIRE_API timer_hook {
  public:
   timer_hook() noexcept = default;
   timer_hook(const timer_hook&) = delete;
@@ -48,7 +49,7 @@ struct delayed_call;
 }
 
 /// Names one delayed call; outliving it is harmless.
-class timer_ref {
+class MIDWIRE_API timer_ref {
  public:
   timer_ref() noexcept = default;
   /// False when it has fired or was cancelled already.
@@ -67,7 +68,7 @@ class timer_ref {
 
 /// A hierarchical timing wheel: starting and stopping in O(1) (O(log n) within the present millisecond), firing by
 /// deadline, then by order of starting, never early. Reads no clock. Less than 3 KiB, however many hooks there are.
-class timer_wheel {
+class MIDWIRE_API timer_wheel {
  public:
   explicit timer_wheel(instant start = {});
   timer_wheel(const timer_wheel&) = delete;

@@ -5,6 +5,7 @@
 #include <functional>
 #include <string>
 
+#include <midwire/base/export.hpp>
 #include <midwire/base/views.hpp>
 
 namespace midwire::streams {
@@ -16,7 +17,7 @@ namespace midwire::streams {
 /// Hints      edits that were made, in the order they were made; they decide where a changed piece begins and ends.
 ///            Without a fitting hint the piece runs from the first difference to where both agree again.
 /// Memory     what came and has not left, at most `limit`; what is older is shown as removed.
-class change_tracker {
+class MIDWIRE_API change_tracker {
  public:
   struct change {
     std::uint64_t offset = 0, was_offset = 0;

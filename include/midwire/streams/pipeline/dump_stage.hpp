@@ -5,6 +5,7 @@
 #include <memory>
 #include <vector>
 
+#include <midwire/base/export.hpp>
 #include <midwire/engine/core/stage.hpp>
 #include <midwire/streams/pipeline/changes.hpp>
 
@@ -14,7 +15,7 @@ namespace midwire::streams {
 /// them, each edit appears as before and after. Both pass everything on as it is.
 ///
 /// Lifetime  entry and exit share the taps' state; edited() is for the stages between them, on the flow's loop.
-class dump_taps {
+class MIDWIRE_API dump_taps {
  public:
   using show = std::function<void(direction, const change_tracker::change&)>;
   explicit dump_taps(show to);

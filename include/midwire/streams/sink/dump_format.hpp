@@ -5,6 +5,7 @@
 #include <string>
 #include <string_view>
 
+#include <midwire/base/export.hpp>
 #include <midwire/base/views.hpp>
 
 namespace midwire::streams {
@@ -35,17 +36,17 @@ struct dump_options {
 /// Appends one piece as `socat -x -v` (hex) or `socat -v` (text) shows it: `>` to the server, `<` to the client, `>-`
 /// and `>+` for what was edited, local time, length and offsets; a line feed is put behind text that lacks one.
 /// Nothing in the output can move a terminal's cursor but its line feeds and tabs.
-void append_dump(std::string& out, const piece& p, wall_time when, const dump_options& options);
+MIDWIRE_API void append_dump(std::string& out, const piece& p, wall_time when, const dump_options& options);
 
 /// Text from outside as one line for a terminal: printable ASCII and valid UTF-8 as they are, all control octets (C0,
 /// C1, DEL, bidirectional overrides) and invalid octets as `\xNN`.
-std::string printable(std::string_view text);
+MIDWIRE_API std::string printable(std::string_view text);
 /// Appends text as it stands between the quotes of a JSON string: controls, quotes and backslashes escaped, octets that
 /// are no UTF-8 as U+FFFD.
-void append_json_text(std::string& out, std::string_view text);
+MIDWIRE_API void append_json_text(std::string& out, std::string_view text);
 /// `2026-11-22T20:32:13.000510251Z`.
-std::string rfc3339(wall_time when);
+MIDWIRE_API std::string rfc3339(wall_time when);
 /// Two lower-case digits an octet.
-std::string hex(byte_view octets);
+MIDWIRE_API std::string hex(byte_view octets);
 
 }  // namespace midwire::streams

@@ -4,6 +4,7 @@
 #include <functional>
 #include <string>
 
+#include <midwire/base/export.hpp>
 #include <midwire/streams/sink/events.hpp>
 #include <midwire/streams/sink/output.hpp>
 
@@ -11,10 +12,10 @@ namespace midwire::streams {
 
 /// The moment an event is written at.
 using wall_clock = std::function<wall_time()>;
-wall_time wall_now();
+MIDWIRE_API wall_time wall_now();
 
 /// Every event as one line of JSON on `results`.
-class json_writer final : public event_sink {
+class MIDWIRE_API json_writer final : public event_sink {
  public:
   json_writer(output& results, bool data, bool many_listeners, wall_clock clock = wall_now)
       : results_{results}, lines_{many_listeners}, clock_{std::move(clock)}, data_{data} {}
@@ -48,7 +49,7 @@ struct text_options {
 };
 
 /// For people: dumps and what rules log go to `results`, the rest is said on `talk`.
-class text_writer final : public event_sink {
+class MIDWIRE_API text_writer final : public event_sink {
  public:
   using event_sink::take;
   text_writer(output& results, output& talk, text_options options, wall_clock clock = wall_now)

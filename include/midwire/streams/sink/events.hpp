@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include <midwire/base/address.hpp>
+#include <midwire/base/export.hpp>
 #include <midwire/base/reason.hpp>
 #include <midwire/base/views.hpp>
 #include <midwire/streams/sink/dump_format.hpp>
@@ -80,7 +81,7 @@ struct summary_event {
 
 /// One JSON object and a line feed each, `event` and `time` first. With `many_listeners`, events of a connection name
 /// their listener at the end: connections are numbered by listener.
-class json_lines {
+class MIDWIRE_API json_lines {
  public:
   explicit json_lines(bool many_listeners = false) : many_{many_listeners} {}
   std::string operator()(const listening_event& e, wall_time when) const;
@@ -97,10 +98,10 @@ class json_lines {
 };
 
 /// The summary for people: several lines without a line feed at the end.
-std::string summary_text(const summary_event& e);
+MIDWIRE_API std::string summary_text(const summary_event& e);
 
 /// Takes the events of a proxy. Members are called on any loop, several at once.
-class event_sink {
+class MIDWIRE_API event_sink {
  public:
   virtual ~event_sink() = default;
   /// Whether edit and data events are wanted at all: making them costs.

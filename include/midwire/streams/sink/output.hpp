@@ -7,6 +7,7 @@
 #include <string>
 #include <thread>
 
+#include <midwire/base/export.hpp>
 #include <midwire/base/views.hpp>
 
 namespace midwire::streams {
@@ -18,7 +19,7 @@ namespace midwire::streams {
 /// Endings    a descriptor whose reader is gone (EPIPE), or that fails, takes nothing more; nothing else happens.
 ///            The process must ignore SIGPIPE.
 /// Lifetime   the descriptor is the caller's and outlives this.
-class output {
+class MIDWIRE_API output {
  public:
   static constexpr std::size_t default_limit = std::size_t{16} << 20;
   using gap_text = std::function<std::string(std::uint64_t lost)>;

@@ -6,6 +6,7 @@
 #include <string_view>
 #include <vector>
 
+#include <midwire/base/export.hpp>
 #include <midwire/base/result.hpp>
 #include <midwire/engine/endpoint.hpp>
 
@@ -38,9 +39,9 @@ struct listen_defaults {
 
 /// Reads one mode. Words are in any case, schemes in lower case, ports decimal 0 to 65535; `[::1]:80` and
 /// `unix:/path` are understood on both sides. Modes and schemes that midwire does not have yet are refused by name.
-result<mode, mode_error> parse_mode(std::string_view spec, const listen_defaults& defaults = {});
+MIDWIRE_API result<mode, mode_error> parse_mode(std::string_view spec, const listen_defaults& defaults = {});
 
 /// `Cannot spawn multiple servers on the same address: H:P` when two modes listen at one address. Port 0 never clashes.
-std::optional<std::string> find_clash(const std::vector<mode>& modes);
+MIDWIRE_API std::optional<std::string> find_clash(const std::vector<mode>& modes);
 
 }  // namespace midwire::streams

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include <midwire/base/address.hpp>
+#include <midwire/base/export.hpp>
 
 namespace midwire::streams {
 
@@ -12,7 +13,7 @@ namespace midwire::streams {
 /// descriptors end.
 ///
 /// Threads  add() before the loops run; reached_by() from any of them.
-class own_listeners {
+class MIDWIRE_API own_listeners {
  public:
   void add(const address& at) { listening_.push_back(at); }
   /// Why a connection to `to` is refused: it would arrive at one of our own listeners (directly, by a wildcard, by

@@ -3,6 +3,7 @@
 #include <string>
 #include <vector>
 
+#include <midwire/base/export.hpp>
 #include <midwire/rules/rule.hpp>
 
 namespace midwire::streams {
@@ -10,7 +11,7 @@ namespace midwire::streams {
 /// The rules of a command line: files and single rules in the order they were given.
 ///
 /// Threads  load() by one thread at a time.
-class rule_files {
+class MIDWIRE_API rule_files {
  public:
   static constexpr std::size_t max_file = std::size_t{16} << 20;
 
@@ -40,7 +41,7 @@ class rule_files {
 };
 
 /// Everything in a file of at most `max` octets, or why not.
-std::optional<std::string> read_file(const std::string& path, std::size_t max, std::string& error,
-                                     bool* regular = nullptr);
+MIDWIRE_API std::optional<std::string> read_file(const std::string& path, std::size_t max, std::string& error,
+                                                 bool* regular = nullptr);
 
 }  // namespace midwire::streams

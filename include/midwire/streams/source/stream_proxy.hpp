@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include <midwire/base/export.hpp>
 #include <midwire/engine/core/flow.hpp>
 #include <midwire/engine/pool.hpp>
 #include <midwire/rules/rule.hpp>
@@ -32,7 +33,7 @@ struct proxy_settings {
 ///
 /// Threads   made, started and stopped on the pool's first loop, or before it runs; reload() from any thread.
 /// Lifetime  the pool and the sink must outlive it.
-class stream_proxy {
+class MIDWIRE_API stream_proxy {
  public:
   stream_proxy(reactor_pool& pool, proxy_settings settings, rules::rule_set_ptr rules, event_sink& sink);
   stream_proxy(const stream_proxy&) = delete;
