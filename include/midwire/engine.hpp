@@ -14,6 +14,7 @@
 #include <midwire/engine/endpoint.hpp>
 #include <midwire/engine/names.hpp>
 #include <midwire/engine/pool.hpp>
+#include <midwire/engine/process.hpp>
 #include <midwire/engine/protocol.hpp>
 #include <midwire/engine/reactor.hpp>
 #include <midwire/engine/relay.hpp>

@@ -61,6 +61,7 @@ TESTED_IN = {
     "src/engine/core/flow_reading.cpp": "tests/engine/flow_test.cpp",
     "src/engine/driver/epoll_": "tests/engine/driver_test.cpp",
     "src/engine/deferred.cpp": "tests/engine/transport_test.cpp",
+    "src/engine/spawn_child.cpp": "tests/engine/process_test.cpp",
     "src/engine/pool.cpp": "tests/engine/transport_test.cpp",
     "src/streams/source/pipeline_builder.cpp": "tests/streams/program_test.cpp",
     "src/streams/source/serve.cpp": "tests/streams/program_test.cpp",

@@ -78,6 +78,8 @@ class MIDWIRE_API driver {
   /// Waits until something happened, at the latest until `until`, and appends it in order. Results that wait already
   /// are given without waiting.
   virtual void wait(instant until, std::vector<std::pair<socket_id, event>>& happened) = 0;
+  /// Whether descriptors given to watch() are the running kernel's: child processes need it.
+  virtual bool is_kernel() const noexcept { return false; }
   /// Ends a wait() from another thread, now or the next one. The one member that other threads may call.
   virtual void wake() noexcept = 0;
 };

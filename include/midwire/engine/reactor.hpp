@@ -19,7 +19,9 @@ namespace detail {
 class reactor_impl;
 struct listener_state;
 }  // namespace detail
+class process_protocol;
 class resolver;
+struct process_options;
 
 struct reactor_options {
   int accept_batch = 64;
@@ -87,6 +89,14 @@ class MIDWIRE_API reactor {
   deferred<protocol*> connect_unix(std::string path, factory_ptr f);
   /// A literal address answers at once; names ask the hosts file and DNS, and never block the loop.
   deferred<std::vector<address>> resolve(std::string host, duration at_most = std::chrono::seconds{5});
+
+  /// Starts a program, looked for in PATH unless its name has a slash, and answers with its exit status: 0 to 255, or
+  /// 128 + n when signal n ended it. By then all that it wrote has been told. A program that does not start fails with
+  /// ending::failed and the system's error. The loop waits for the start, about a millisecond. cancel() kills it
+  /// (SIGKILL). Without a protocol it reads nothing, and writes where this process writes.
+  deferred<int> spawn_process(std::vector<std::string> arguments, std::shared_ptr<process_protocol> protocol = {});
+  deferred<int> spawn_process(std::vector<std::string> arguments, std::shared_ptr<process_protocol> protocol,
+                              const process_options& options);
 
   timer_ref call_later(duration from_now, callback<void()> then);
   /// Again and again; a late one skips rounds. `then` may cancel it. A period of zero or less is a bug.

@@ -127,6 +127,7 @@ class epoll_driver final : public driver {
   void splice(socket_id from, socket_id to, std::uint64_t octets) override;
   void wait(instant until, std::vector<std::pair<socket_id, event>>& happened) override;
   void wake() noexcept override;
+  bool is_kernel() const noexcept override { return true; }
 
  private:
   using happenings = std::vector<std::pair<socket_id, event>>;
