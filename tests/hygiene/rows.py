@@ -55,6 +55,11 @@ IO_HEADER_EXCEPTIONS = {
     ("src/base/assert.cpp", "cstdio"): "says which assertion failed before it aborts",
 }
 
+# The same for what a library does not do.
+LOUD_EXCEPTIONS = {
+    ("src/engine/spawn_child.cpp", "ends the process"): "the child's own, which could not become another program",
+}
+
 # Tested in the named file though neither file name nor include tells it. The start of a path stands for all behind it.
 TESTED_IN = {
     "src/base/assert.cpp": "tests/base/chunk_test.cpp",

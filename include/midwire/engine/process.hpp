@@ -7,6 +7,7 @@
 #include <vector>
 
 #include <midwire/base/chunk.hpp>
+#include <midwire/base/export.hpp>
 #include <midwire/engine/transport.hpp>
 
 namespace midwire {
@@ -57,7 +58,7 @@ struct process_options {
 ///           not start calls neither: the deferred of spawn_process() fails.
 /// Threads   the loop's own. No member calls back before it returns. Before the child and after it, they do nothing.
 /// Errors    an exception that leaves a callback kills the child; the deferred fails with ending::failed.
-class process_protocol {
+class MIDWIRE_API process_protocol {
  public:
   process_protocol() noexcept = default;
   process_protocol(const process_protocol&) = delete;
