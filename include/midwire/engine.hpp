@@ -9,6 +9,7 @@
 #include <midwire/engine/core/flow.hpp>
 #include <midwire/engine/core/stage.hpp>
 #include <midwire/engine/core/timer_wheel.hpp>
+#include <midwire/engine/core/tls_errc.hpp>
 #include <midwire/engine/deferred.hpp>
 #include <midwire/engine/driver.hpp>
 #include <midwire/engine/endpoint.hpp>
@@ -18,4 +19,5 @@
 #include <midwire/engine/protocol.hpp>
 #include <midwire/engine/reactor.hpp>
 #include <midwire/engine/relay.hpp>
+#include <midwire/engine/tls.hpp>
 #include <midwire/engine/transport.hpp>

@@ -67,6 +67,8 @@ TESTED_IN = {
     "src/engine/driver/epoll_": "tests/engine/driver_test.cpp",
     "src/engine/deferred.cpp": "tests/engine/transport_test.cpp",
     "src/engine/spawn_child.cpp": "tests/engine/process_test.cpp",
+    "src/engine/core/tls_errc.cpp": "tests/engine/tls_context_test.cpp",
+    "src/engine/tls/tls_pem.cpp": "tests/engine/tls_context_test.cpp",
     "src/engine/pool.cpp": "tests/engine/transport_test.cpp",
     "src/streams/source/pipeline_builder.cpp": "tests/streams/program_test.cpp",
     "src/streams/source/serve.cpp": "tests/streams/program_test.cpp",
