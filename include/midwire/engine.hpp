@@ -18,6 +18,7 @@
 #include <midwire/engine/process.hpp>
 #include <midwire/engine/protocol.hpp>
 #include <midwire/engine/reactor.hpp>
+#include <midwire/engine/reconnecting.hpp>
 #include <midwire/engine/relay.hpp>
 #include <midwire/engine/tls.hpp>
 #include <midwire/engine/transport.hpp>

@@ -6,6 +6,7 @@
 #include <system_error>
 
 #include "engine/dialer.hpp"
+#include "engine/redialer.hpp"
 #include "engine/transport_impl.hpp"
 
 namespace midwire {
@@ -100,7 +101,8 @@ listener& open_factory_port(detail::reactor_impl& r, const address& where, const
   return *r.listeners.back();
 }
 
-deferred<protocol*> dial(detail::reactor_impl& r, endpoint to, const factory_ptr& f, const connect_options& options) {
+deferred<protocol*> dial_once(detail::reactor_impl& r, endpoint to, const factory_ptr& f,
+                              const connect_options& options) {
   struct attempt final : detail::mortal {
     std::unique_ptr<detail::dialer> dialer;
     std::shared_ptr<bool> alive = std::make_shared<bool>(true);
@@ -115,7 +117,7 @@ deferred<protocol*> dial(detail::reactor_impl& r, endpoint to, const factory_ptr
           if (p)
             promise.succeed(p);
           else
-            promise.fail(reason{ending::refused, {}, "the factory refused the connection"});
+            promise.fail(detail::factory_access::refusal(*f));
         } else {
           r.guard([&] { f->connection_failed(why); });
           promise.fail(std::move(why));
@@ -131,6 +133,12 @@ deferred<protocol*> dial(detail::reactor_impl& r, endpoint to, const factory_ptr
   r.own(std::move(owned));
   a->dialer->start();
   return promise.get();
+}
+
+deferred<protocol*> dial(detail::reactor_impl& r, const endpoint& to, const factory_ptr& f,
+                         const connect_options& options) {
+  return detail::dial_as_told(r, f,
+                              [&r, to, options](const factory_ptr& each) { return dial_once(r, to, each, options); });
 }
 
 }  // namespace

@@ -1,5 +1,7 @@
 #include <midwire/engine/reactor.hpp>
 
+#include <sys/random.h>
+
 #include <algorithm>
 #include <atomic>
 #include <cstdio>
@@ -19,6 +21,14 @@ thread_local detail::reactor_impl* innermost = nullptr;
 thread_local std::vector<detail::reactor_impl*> made;  // on this thread, in order
 // Calls posted by other threads get this much of a turn (E23).
 constexpr duration posted_budget = std::chrono::milliseconds{1};
+
+std::uint64_t random_seed() noexcept {
+  std::uint64_t seed = 0;
+  // Without entropy the clock has to do: what is drawn is no secret.
+  if (::getrandom(&seed, sizeof seed, GRND_NONBLOCK) != sizeof seed)
+    seed = static_cast<std::uint64_t>(std::chrono::steady_clock::now().time_since_epoch().count());
+  return seed;
+}
 
 callback<void(int, std::string_view)>& log_sink() {
   static callback<void(int, std::string_view)> sink;
@@ -43,7 +53,12 @@ reactor_impl* here() noexcept { return innermost ? innermost : made.empty() ? nu
 bool reactor_impl::in_turn() const noexcept { return innermost == this; }
 
 reactor_impl::reactor_impl(reactor& r, std::unique_ptr<driver> k, reactor_options o)
-    : self{r}, options{o}, kernel{std::move(k)}, wheel{kernel->now()}, now{kernel->now()} {
+    : self{r},
+      options{o},
+      kernel{std::move(k)},
+      wheel{kernel->now()},
+      now{kernel->now()},
+      random{o.seed != 0 ? o.seed : random_seed()} {
   made.push_back(this);
 }
 

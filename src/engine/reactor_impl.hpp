@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include <midwire/base/chance.hpp>
 #include <midwire/engine/names.hpp>
 #include <midwire/engine/reactor.hpp>
 
@@ -78,6 +79,7 @@ class reactor_impl {
   instant now;
   bool running = false, stopping = false;
   std::uint64_t failures = 0;
+  random_source random;
   std::vector<std::pair<socket_id, event>> happened;
   std::vector<callback<void()>> later, when_running;
   std::vector<deferred_work*> dirty;

@@ -345,6 +345,8 @@ const address& transport::host() const noexcept { return impl_.host; }
 const address& transport::peer() const noexcept { return impl_.peer; }
 midwire::reactor& transport::reactor() const noexcept { return impl_.reactor.self; }
 
+reason factory::refusal() const { return reason{ending::refused, {}, "the factory refused the connection"}; }
+
 void protocol::read_connection_lost() { transport().lose_connection(); }
 
 }  // namespace midwire

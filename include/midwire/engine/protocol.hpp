@@ -15,7 +15,9 @@ namespace midwire {
 
 namespace detail {
 class transport_impl;
-}
+struct factory_access;
+struct retry_rules;
+}  // namespace detail
 namespace testing::detail {
 class borrowed_protocol;
 }
@@ -64,6 +66,12 @@ class MIDWIRE_API factory {
  private:
   friend class reactor;
   friend class reactor_pool;
+  friend struct detail::factory_access;
+  // What factories that wrap others add: how to connect again, limits of a connection that begins, and why there is
+  // none.
+  virtual detail::retry_rules* retries() noexcept { return nullptr; }
+  virtual void begin(detail::transport_impl&) {}
+  virtual reason refusal() const;
   int ports_ = 0;
 };
 

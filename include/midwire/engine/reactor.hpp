@@ -27,6 +27,7 @@ struct reactor_options {
   int accept_batch = 64;
   std::size_t read_budget = 256 * 1024;
   bool splice = true;
+  /// Of what is random (the jitter of backoff): the same seed gives the same. 0: another one each time.
   std::uint64_t seed = 0;
 };
 
