@@ -22,3 +22,4 @@
 #include <midwire/engine/relay.hpp>
 #include <midwire/engine/tls.hpp>
 #include <midwire/engine/transport.hpp>
+#include <midwire/proto/framers.hpp>

@@ -1,25 +1,12 @@
 #pragma once
 
-#include <cstdint>
-#include <string_view>
 #include <utility>
 #include <variant>
 
 #include <midwire/base/assert.hpp>
+#include <midwire/base/parse_error.hpp>
 
 namespace midwire {
-
-/// What a parser of outside octets may complain of.
-enum class parse_errc : std::uint8_t { truncated, bad_length, bad_value, too_long };
-enum class layer_id : std::uint8_t { none, framer };
-
-/// Where octets from outside stopped making sense. Trivially copyable: it travels on the data path.
-struct parse_error {
-  parse_errc code;
-  layer_id layer;
-  std::uint32_t offset;      ///< octets from the start of the outermost unit
-  std::uint32_t need, have;  ///< octets the format wants, octets present
-};
 
 template <class E>
 struct failure {
