@@ -10,6 +10,7 @@
 #include <midwire/engine/core/stage.hpp>
 #include <midwire/engine/core/timer_wheel.hpp>
 #include <midwire/engine/core/tls_errc.hpp>
+#include <midwire/engine/datagram.hpp>
 #include <midwire/engine/deferred.hpp>
 #include <midwire/engine/driver.hpp>
 #include <midwire/engine/endpoint.hpp>

@@ -84,8 +84,8 @@ address listen_address(std::string_view host, std::uint16_t port) {
 
 }  // namespace detail
 
-const address& listener::host() const noexcept { return state_->host; }
-void listener::stop_listening() { state_->close(); }
+const address& listener::host() const noexcept { return port_->host; }
+void listener::stop_listening() { port_->close(); }
 
 namespace {
 

@@ -6,8 +6,15 @@
 
 namespace midwire::detail {
 
+/// What a `listener` names.
+struct port_state {
+  virtual ~port_state() = default;
+  virtual void close() = 0;
+  address host;
+};
+
 /// An open port and what is done with each connection it takes.
-struct listener_state final : socket_handler {
+struct listener_state final : socket_handler, port_state {
   using accepted_fn = callback<void(socket_id, const address& peer)>;
 
   listener_state(reactor_impl& r, socket_id s, accepted_fn f) : reactor{r}, socket{s}, accepted{std::move(f)} {
@@ -18,13 +25,12 @@ struct listener_state final : socket_handler {
   ~listener_state() override;
   void on_event(socket_id s, event what) override;
   /// Takes what is queued, then closes.
-  void close();
+  void close() override;
 
   reactor_impl& reactor;
   socket_id socket;
   accepted_fn accepted;
   callback<void()> closed;
-  address host;
   bool open = true;
 };
 

@@ -179,6 +179,7 @@ void reactor_impl::turn(duration at_most) {
                    std::make_move_iterator(calls.end()));
   }
   happened.clear();
+  kernel->flush_datagrams();
   while (!graveyard.empty()) {
     auto dead = std::move(graveyard);
     graveyard.clear();

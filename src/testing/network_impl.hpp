@@ -14,6 +14,8 @@
 #include <midwire/base/chance.hpp>
 #include <midwire/testing/sim_network.hpp>
 
+#include "testing/sim_datagrams.hpp"
+
 namespace midwire::testing::detail {
 
 class network_impl;
@@ -133,8 +135,11 @@ class network_impl final : public socket_owner, public std::enable_shared_from_t
   void changed(sim_socket& s) override;
   void changed(sim_listener&) override {}
 
+  std::uint16_t free_port();
+
   random_source random;
   link_shape shape;
+  sim_datagram_net datagrams{*this};
 
  private:
   std::size_t next_cut(sim_pipe& p, std::size_t octets);
@@ -142,7 +147,6 @@ class network_impl final : public socket_owner, public std::enable_shared_from_t
   void arrive(const std::shared_ptr<sim_pipe>& p, item i);
   void answer(const std::shared_ptr<attempt>& who, const address& to, const address& from, const link_script& s);
   std::shared_ptr<sim_listener> find(const address& to);
-  std::uint16_t free_port();
 
   struct happening {
     bool moves;

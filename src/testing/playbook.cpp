@@ -52,6 +52,7 @@ std::string describe(event& e) {
     case event::kind::end_received: return "end_received";
     case event::kind::reset_received: return "reset_received";
     case event::kind::hung_up: return e.broken() ? "hung_up broken" : "hung_up";
+    case event::kind::datagram_failed: return "datagram_failed " + e.error().message() + " to " + e.peer().text();
     case event::kind::datagram_received:
       return "datagram_received " + quoted(e.data().text()) + " from " + e.peer().text();
     case event::kind::octets_sent: return "octets_sent " + std::to_string(e.octets());

@@ -93,6 +93,7 @@ struct sim_driver::impl final : detail::socket_owner {
       retired;  // names: those that may come again, and those whose events may be on their way
   std::map<std::uint32_t, stream> streams;
   std::map<std::uint32_t, port> ports;
+  detail::driver_datagrams datagrams{*net, this};
   std::map<std::uint32_t, fd_watch> watches;
   std::map<std::uint32_t, int> signals;
   std::map<int, std::pair<bool, bool>> readiness;
@@ -147,7 +148,7 @@ std::size_t sim_driver::unsent(socket_id s) const {
 }
 
 std::size_t sim_driver::open_sockets() const noexcept {
-  return impl_->streams.size() + impl_->ports.size() + impl_->watches.size();
+  return impl_->streams.size() + impl_->ports.size() + impl_->watches.size() + impl_->datagrams.size();
 }
 
 void sim_driver::settle_only(bool on) { impl_->settling = on; }
@@ -202,6 +203,28 @@ socket_id sim_driver::connect(const address& to, const connect_options& options)
   return socket_id{id};
 }
 
+socket_id sim_driver::bind_datagram(const address& where, const listen_options& options) {
+  const std::uint32_t id = impl_->new_name();
+  impl_->datagrams.bind(id, where, options);
+  return socket_id{id};
+}
+
+socket_id sim_driver::connect_datagram(const address& to, const connect_options& options) {
+  const std::uint32_t id = impl_->new_name();
+  impl_->datagrams.connect(id, to, options);
+  return socket_id{id};
+}
+
+std::error_code sim_driver::configure_datagram(socket_id s, const datagram_settings& settings) {
+  return impl_->datagrams.configure(static_cast<std::uint32_t>(s), settings);
+}
+
+std::error_code sim_driver::change_group(socket_id s, const address& group, const address&, bool join) {
+  return impl_->datagrams.change_group(static_cast<std::uint32_t>(s), group, join);
+}
+
+datagram_counts sim_driver::counts(socket_id s) const { return impl_->datagrams.counts(static_cast<std::uint32_t>(s)); }
+
 socket_id sim_driver::watch(int fd, bool read, bool write) {
   const std::uint32_t id = impl_->new_name();
   impl_->watches[id] = {fd, read, write};
@@ -225,12 +248,14 @@ socket_id sim_driver::watch_signal(int number) {
 }
 
 address sim_driver::local(socket_id s) const {
+  if (const auto* d = impl_->datagrams.find(static_cast<std::uint32_t>(s))) return d->local;
   if (const auto* st = impl_->find(s)) return st->socket ? st->socket->local : address{};
   const auto it = impl_->ports.find(static_cast<std::uint32_t>(s));
   return it == impl_->ports.end() ? address{} : it->second.listener->local;
 }
 
 address sim_driver::peer(socket_id s) const {
+  if (const auto* d = impl_->datagrams.find(static_cast<std::uint32_t>(s))) return d->peer;
   const auto* st = impl_->find(s);
   return st && st->socket ? st->socket->peer : address{};
 }
@@ -246,6 +271,10 @@ bool sim_driver::can_splice(socket_id from, socket_id to) const {
 void sim_driver::perform(socket_id s, command what) {
   auto* st = impl_->find(s);
   const auto id = static_cast<std::uint32_t>(s);
+  if (impl_->datagrams.find(id)) {
+    if (impl_->datagrams.perform(id, std::move(what))) impl_->retired.push_back(id);
+    return;
+  }
   if (!st) return;
   if (!st->socket) {
     // Still connecting: it can only be given up.
@@ -355,6 +384,7 @@ void sim_driver::impl::take_queued(std::uint32_t id, port& p, std::size_t most, 
 void sim_driver::impl::collect_all(happenings& out) {
   for (auto& r : std::exchange(ready, {})) out.push_back(std::move(r));
   for (auto& [id, p] : ports) take_queued(id, p, static_cast<std::size_t>(std::max(p.batch, 0)), out);
+  datagrams.collect(out);
   // What is marked meanwhile, and what is left over, waits for the next turn.
   for (const std::uint32_t id : std::exchange(dirty, {})) collect(id, out);
   for (const auto& [id, w] : watches) {

@@ -22,6 +22,8 @@ void sim_network::set_shape(const link_shape& shape) { impl_->shape = shape; }
 
 void sim_network::script(const address& to, const link_script& s, std::size_t times) { impl_->script(to, s, times); }
 
+void sim_network::lose_datagrams(const address& to, std::size_t count) { impl_->datagrams.lose(to, count); }
+
 bool sim_network::in_flight() const noexcept { return impl_->next(false).has_value(); }
 
 namespace detail {

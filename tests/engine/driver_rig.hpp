@@ -78,7 +78,8 @@ struct rig {
         case event::kind::octets_spliced: s.spliced += e.octets(); break;
         case event::kind::signalled: signals.push_back(e.signal()); break;
         case event::kind::became_ready: ready.push_back({id, {e.readable(), e.writable()}}); break;
-        case event::kind::datagram_received: ADD_FAILURE(); break;
+        case event::kind::datagram_received:
+        case event::kind::datagram_failed: ADD_FAILURE(); break;
       }
       EXPECT_LE(s.ends + s.resets, 1 + (s.ends == 1 ? s.resets : 0));
     }

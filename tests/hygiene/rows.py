@@ -73,5 +73,6 @@ TESTED_IN = {
     "src/streams/source/pipeline_builder.cpp": "tests/streams/program_test.cpp",
     "src/streams/source/serve.cpp": "tests/streams/program_test.cpp",
     "src/streams/source/stream_proxy.cpp": "tests/streams/program_test.cpp",
+    "src/testing/sim_datagrams.cpp": "tests/engine/datagram_test.cpp",
     "src/testing/sim_network.cpp": "tests/engine/sim_driver_test.cpp",
 }

@@ -10,6 +10,7 @@
 #include <midwire/base/export.hpp>
 #include <midwire/base/views.hpp>
 #include <midwire/engine/core/event.hpp>
+#include <midwire/engine/datagram_options.hpp>
 
 namespace midwire {
 
@@ -34,7 +35,7 @@ struct connect_options {
 /// wake().
 ///
 /// Results    nothing is told from inside a call: what happened comes out of wait(), also when perform() acted at once.
-/// Failures   listen(), bind and watch() throw std::system_error; connect() reports connect_failed.
+/// Failures   listen(), bind_datagram(), connect_datagram() and watch() throw std::system_error; connect() reports connect_failed.
 /// Names      after close, reset, reset_after_drain or connect_failed no event comes for that socket_id.
 class MIDWIRE_API driver {
  public:
@@ -58,6 +59,19 @@ class MIDWIRE_API driver {
   virtual socket_id adopt(int fd) = 0;
   /// Gives an accepted socket's descriptor away and forgets it; -1 where there is none (a simulated one).
   virtual int release(socket_id s) = 0;
+  /// A datagram socket at `where`, over UDP or a unix path (stale files are replaced). Reads nothing until
+  /// start_reading, whatever its room; `datagram_received` then comes for each datagram, those of 0 octets included.
+  /// `datagram_failed` tells what could not be sent or arrive. `options.backlog` means nothing here.
+  virtual socket_id bind_datagram(const address& where, const listen_options& options) = 0;
+  /// One that hears from `to` alone, and sends there what is sent to no address. Over a unix socket it has a name of
+  /// its own, so that it can be answered. Throws std::system_error.
+  virtual socket_id connect_datagram(const address& to, const connect_options& options) = 0;
+  virtual std::error_code configure_datagram(socket_id s, const datagram_settings& settings) = 0;
+  /// Joins or leaves a multicast group, on one interface (see datagram_settings) or the one that the kernel chooses.
+  virtual std::error_code change_group(socket_id s, const address& group, const address& interface, bool join) = 0;
+  virtual datagram_counts counts(socket_id s) const = 0;
+  /// Hands the kernel what send_to gathered. wait() does so, too.
+  virtual void flush_datagrams() = 0;
   /// Readiness of a descriptor that stays the caller's; `became_ready` comes each turn while it lasts (level).
   virtual socket_id watch(int fd, bool read, bool write) = 0;
   virtual void change_watch(socket_id s, bool read, bool write) = 0;

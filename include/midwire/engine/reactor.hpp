@@ -17,8 +17,9 @@ namespace midwire {
 
 namespace detail {
 class reactor_impl;
-struct listener_state;
+struct port_state;
 }  // namespace detail
+class datagram_protocol;
 class process_protocol;
 class resolver;
 struct process_options;
@@ -34,14 +35,14 @@ struct reactor_options {
 /// An open port.
 class MIDWIRE_API listener {
  public:
-  explicit listener(std::shared_ptr<detail::listener_state> state) noexcept : state_{std::move(state)} {}
+  explicit listener(std::shared_ptr<detail::port_state> port) noexcept : port_{std::move(port)} {}
   /// The bound address: tells which port 0 became.
   const address& host() const noexcept;
   /// Accepts what is queued, then closes. The reference stays valid for as long as the reactor lives.
   void stop_listening();
 
  private:
-  std::shared_ptr<detail::listener_state> state_;
+  std::shared_ptr<detail::port_state> port_;
 };
 
 /// Restarts in O(1); belongs to one reactor, which must outlive it. Its own callback must not destroy it.
@@ -88,6 +89,16 @@ class MIDWIRE_API reactor {
   listener& listen_unix(std::string path, factory_ptr f);
   deferred<protocol*> connect_tcp(std::string host, std::uint16_t port, factory_ptr f, connect_options options = {});
   deferred<protocol*> connect_unix(std::string path, factory_ptr f);
+  /// A UDP port (engine/datagram.hpp). The protocol may send and join groups at once; its started() comes from the loop.
+  listener& listen_udp(std::uint16_t port, std::shared_ptr<datagram_protocol> p, listen_options options = {});
+  /// A UDP socket that hears from one peer alone. Of a name's addresses the first one with a route is taken, IPv4 before
+  /// IPv6: nothing tells whether anybody is there. `options.timeout` is for the name.
+  deferred<datagram_protocol*> connect_udp(std::string host, std::uint16_t port, std::shared_ptr<datagram_protocol> p,
+                                           connect_options options = {});
+  listener& listen_unix_datagram(std::string path, std::shared_ptr<datagram_protocol> p);
+  /// `options.bind` is a path of its own; without one it gets an abstract name, so that it can be answered.
+  deferred<datagram_protocol*> connect_unix_datagram(std::string path, std::shared_ptr<datagram_protocol> p,
+                                                     connect_options options = {});
   /// A literal address answers at once; names ask the hosts file and DNS, and never block the loop.
   deferred<std::vector<address>> resolve(std::string host, duration at_most = std::chrono::seconds{5});
 

@@ -18,6 +18,8 @@ namespace midwire::testing {
 /// Reads      a turn gives a socket at most 256 KiB in 1,024 reads, one piece of link_shape::segments each.
 /// Splice     octets go straight from one socket's window to the other's; octets_spliced tells of them, and the sink's
 ///            octets_sent does not. One event for each wait().
+/// Datagrams  link_shape::latency, rate, loss, reordered, duplicated and largest_datagram; a receiver keeps four windows
+///            and loses the rest (datagram_counts::overrun). One driver is one machine to multicast_loopback and ttl 0.
 /// Stillness  a wait() without end in which nothing can ever happen waits for wake() for 10 s of real time, then throws
 ///            std::runtime_error.
 /// Not here   adopt() and adopt_listener() throw std::system_error; release() and duplicate() give -1.
@@ -60,6 +62,12 @@ class MIDWIRE_API sim_driver final : public driver {
   socket_id connect(const address& to, const connect_options& options) override;
   socket_id adopt(int fd) override;
   int release(socket_id s) override;
+  socket_id bind_datagram(const address& where, const listen_options& options) override;
+  socket_id connect_datagram(const address& to, const connect_options& options) override;
+  std::error_code configure_datagram(socket_id s, const datagram_settings& settings) override;
+  std::error_code change_group(socket_id s, const address& group, const address& interface, bool join) override;
+  datagram_counts counts(socket_id s) const override;
+  void flush_datagrams() override {}
   socket_id watch(int fd, bool read, bool write) override;
   void change_watch(socket_id s, bool read, bool write) override;
   void unwatch(socket_id s) override;

@@ -32,11 +32,16 @@ struct link_shape {
   std::size_t rate = 0;
   /// Octets in flight and unread, each way, before a sender blocks.
   std::size_t window = 65536;
-  /// Of datagrams; a stream loses nothing.
+  /// Of datagrams: the share that vanishes; a stream loses nothing.
   double loss = 0;
   /// For cut::every_position, the octet behind which each direction is cut. 0: the number of the connection on its
   /// network, counted from 1, so that as many connections are cut at as many places.
   std::uint64_t position = 0;
+  /// Of datagrams: the share that takes one to three latencies (of 1 ms at least) longer, so that others overtake it,
+  /// and the share that arrives twice.
+  double reordered = 0, duplicated = 0;
+  /// Longer datagrams are refused, as by a network interface.
+  std::size_t largest_datagram = 65527;
 };
 
 /// What goes wrong in one direction of a connection. Octets are counted from the direction's first.
@@ -87,7 +92,9 @@ class MIDWIRE_API sim_network {
   void set_shape(const link_shape& shape);
   /// The script of the next `times` connections to `to`, after those that earlier calls gave.
   void script(const address& to, const link_script& s, std::size_t times = 1);
-  /// Whether octets, ends or answers are on their way.
+  /// The next `count` datagrams to `to` vanish, after those that earlier calls gave.
+  void lose_datagrams(const address& to, std::size_t count);
+  /// Whether octets, datagrams, ends or answers are on their way.
   bool in_flight() const noexcept;
   /// For the kit's own parts.
   const std::shared_ptr<detail::network_impl>& impl() const noexcept { return impl_; }

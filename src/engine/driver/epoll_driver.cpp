@@ -57,10 +57,12 @@ epoll_driver::epoll_driver(driver_limits limits) : limits_{limits}, now_{clock_n
 }
 
 epoll_driver::~epoll_driver() {
+  flush_datagrams();
   for (std::uint32_t i = 0; i < used_; ++i) {
     socket_state& s = (*blocks_[i / per_block])[i % per_block];
     switch (s.is) {
       case role::draining: reset(s); break;
+      case role::datagram:
       case role::listening: remove_path(s); [[fallthrough]];
       case role::connecting:
       case role::stream:
@@ -107,6 +109,7 @@ void epoll_driver::retire(socket_state& s) {
   if (s.paused) forget(paused_, &s);
   if (s.always_ready) forget(always_ready_, &s);
   if (s.is == role::draining) forget(draining_, &s);
+  if (s.datagram) forget_datagram(s);
   if (s.is == role::signalled) forget(signal_watches_, &s);
   s.is = role::vacant, s.fd = -1;
   s.dirty = s.reported = s.direct = s.paused = s.always_ready = false;
@@ -134,6 +137,7 @@ int epoll_driver::interest(const socket_state& s) const noexcept {
   switch (s.is) {
     case role::listening: return s.batch > 0 && !s.paused ? input : unknown_to_epoll;
     case role::connecting: return output;
+    case role::datagram: return (s.datagram->reading ? input : 0) | (s.datagram->wants_output() ? output : 0);
     case role::stream: {
       if (s.expelled) return unknown_to_epoll;
       const int out = s.queued() ? output : 0;
@@ -172,6 +176,8 @@ void epoll_driver::arm(socket_state& s) {
     fail_connect(s, error);
   } else if (s.is == role::stream && !s.read_ended) {
     read_ended(s, error);
+  } else if (s.is == role::datagram) {
+    datagram_failed(s, error, {});
   }
 }
 
@@ -208,6 +214,7 @@ void epoll_driver::give_pending(happenings& happened) {
 instant epoll_driver::next_timer(instant until) const noexcept {
   for (const socket_state* s : draining_) until = std::min({until, s->look_at, s->give_up_at});
   for (const socket_state* s : paused_) until = std::min(until, s->resumes);
+  for (const socket_state* s : retrying_) until = std::min(until, s->datagram->retry_at);
   return until;
 }
 
@@ -255,6 +262,7 @@ void epoll_driver::handle_ready() {
 }
 
 void epoll_driver::wait(instant until, happenings& happened) {
+  if (!gathered_.empty()) flush_datagrams();
   vacant_.insert(vacant_.end(), retired_.begin(), retired_.end());
   retired_.clear();
   if (ready_next_ < ready_count_) {
@@ -297,6 +305,7 @@ void epoll_driver::wait(instant until, happenings& happened) {
   }
   for (socket_state* s : always_ready_) handle_watched(*s, EPOLLIN | EPOLLOUT);
   if (!draining_.empty() || !paused_.empty()) run_timers();
+  if (!retrying_.empty()) retry_datagrams();
   give_reports();
   told_ = &pending_;
 }
@@ -312,6 +321,7 @@ void epoll_driver::handle(socket_state& s, std::uint32_t events) {
       break;
     }
     case role::listening: accept_some(s); break;
+    case role::datagram: handle_datagram(s, events); break;
     case role::watched: handle_watched(s, events); break;
     default: break;
   }

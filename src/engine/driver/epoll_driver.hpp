@@ -14,6 +14,7 @@
 
 #include <midwire/engine/driver.hpp>
 
+#include "engine/driver/datagram_state.hpp"
 #include "engine/driver/pipe_pool.hpp"
 #include "engine/driver/sockaddr.hpp"
 
@@ -27,6 +28,7 @@ enum class role : std::uint8_t {
   draining,  ///< a stream that its user has given up; waits for the peer to acknowledge, then resets
   failed,    ///< connect_failed is on its way
   listening,
+  datagram,
   watched,
   signalled,
 };
@@ -78,6 +80,8 @@ struct socket_state {
   dev_t path_device{};
   ino_t path_inode{};
 
+  std::unique_ptr<datagram_state> datagram;
+
   /// Of a draining one: the next look, and the last one.
   instant look_at{}, give_up_at{};
   duration look_again{};
@@ -114,6 +118,12 @@ class epoll_driver final : public driver {
   socket_id connect(const address& to, const connect_options& options) override;
   socket_id adopt(int fd) override;
   int release(socket_id s) override;
+  socket_id bind_datagram(const address& where, const listen_options& options) override;
+  socket_id connect_datagram(const address& to, const connect_options& options) override;
+  std::error_code configure_datagram(socket_id s, const datagram_settings& settings) override;
+  std::error_code change_group(socket_id s, const address& group, const address& interface, bool join) override;
+  datagram_counts counts(socket_id s) const override;
+  void flush_datagrams() override;
   socket_id watch(int fd, bool read, bool write) override;
   void change_watch(socket_id s, bool read, bool write) override;
   void unwatch(socket_id s) override;
@@ -170,6 +180,22 @@ class epoll_driver final : public driver {
   void finish_connect(socket_state& s, int error);
   void fail_connect(socket_state& s, int error);
 
+  // Datagrams (epoll_datagrams.cpp).
+  socket_state& make_datagram_socket(int fd, bool unix_socket);
+  void perform_datagram(socket_state& s, command what);
+  void handle_datagram(socket_state& s, std::uint32_t events);
+  void receive_datagrams(socket_state& s);
+  void take_network_errors(socket_state& s, bool all);
+  void datagram_failed(socket_state& s, int error, const address& to);
+  void send_datagram(socket_state& s, buffer octets, const address& to);
+  void flush_datagrams(socket_state& s);
+  void flush_one_by_one(socket_state& s);
+  void refuse_front(socket_state& s, int error);
+  void block(socket_state& s);
+  void retry_datagrams();
+  void close_datagram(socket_state& s);
+  void forget_datagram(socket_state& s) noexcept;
+
   // Streams (epoll_streams.cpp).
   void read(socket_state& s, std::uint32_t events);
   void read_ended(socket_state& s, int error);
@@ -212,6 +238,8 @@ class epoll_driver final : public driver {
   /// Places given up in this turn: they are not used again while the turn's events are on their way.
   std::vector<std::uint32_t> retired_;
   std::vector<socket_state*> dirty_, reports_, direct_, draining_, paused_, always_ready_, signal_watches_;
+  std::vector<socket_state*> gathered_, retrying_;  // datagram sockets with something to send, now and by the clock
+  std::unique_ptr<datagram_batch> batch_;
   happenings pending_;
   happenings* told_ = &pending_;
   pipe_pool pipes_;

@@ -13,6 +13,7 @@
 #include <midwire/base/assert.hpp>
 
 #include "engine/driver/epoll_driver.hpp"
+#include "engine/driver/socket_setup.hpp"
 
 namespace midwire::detail {
 
@@ -23,52 +24,12 @@ constexpr duration complaint_interval = std::chrono::seconds{1};
 /// What a closing listener takes at most.
 constexpr int last_batch = 4096;
 
-std::error_code system_code(int error) noexcept { return {error, std::system_category()}; }
-
-bool set_option(int fd, int level, int name, int value) noexcept {
-  return ::setsockopt(fd, level, name, &value, sizeof value) == 0;
-}
-
 /// Writes are joined above; and an urgent octet is one of the stream, else it would vanish from it. Sockets that a
 /// listener accepts inherit both.
 void set_tcp_options(int fd) noexcept {
   set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
   set_option(fd, SOL_SOCKET, SO_OOBINLINE, 1);
 }
-
-bool is_file(const address& a) noexcept { return a.is_unix() && a.octets().front() != 0; }
-
-std::string path_of(const address& a) { return std::string{a.octets()}; }
-
-/// A socket file that nobody listens at any more: what a process that was killed leaves behind.
-bool is_stale(const address& where) {
-  struct stat status;
-  if (::lstat(path_of(where).c_str(), &status) != 0 || !S_ISSOCK(status.st_mode)) return false;
-  const int probe = ::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-  if (probe < 0) return false;
-  const kernel_address to{where};
-  const bool stale = ::connect(probe, to.get(), to.size) != 0 && errno == ECONNREFUSED;
-  ::close(probe);
-  return stale;
-}
-
-/// Closes what is given to it unless it is kept.
-class guarded_fd {
- public:
-  explicit guarded_fd(int fd) noexcept : fd_{fd} {}
-  guarded_fd(const guarded_fd&) = delete;
-  guarded_fd& operator=(const guarded_fd&) = delete;
-  ~guarded_fd() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-  int get() const noexcept { return fd_; }
-  int keep() noexcept { return std::exchange(fd_, -1); }
-
- private:
-  int fd_;
-};
-
-[[noreturn]] void refuse(int error, const std::string& what) { throw std::system_error{system_code(error), what}; }
 
 /// Makes a descriptor from elsewhere what ours are. \return whether it is TCP
 bool prepare_adopted(int fd, const char* what) {

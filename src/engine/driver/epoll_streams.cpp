@@ -33,6 +33,7 @@ bool cannot_splice(int error) noexcept { return error == EINVAL || error == ENOS
 void epoll_driver::perform(socket_id id, command what) {
   socket_state* s = find(id);
   if (!s) return;
+  if (s->is == role::datagram) return perform_datagram(*s, std::move(what));
   if (s->is != role::stream && s->is != role::connecting) {
     // Only endings mean something here.
     if (what.what() != command::kind::close && what.what() != command::kind::reset) return;
@@ -54,7 +55,7 @@ void epoll_driver::perform(socket_id id, command what) {
     case command::kind::reset: reset(*s), retire(*s); break;
     case command::kind::reset_after_drain: reset_after_drain(*s, what.at_most()); break;
     case command::kind::splice:   // needs the other side: splice()
-    case command::kind::send_to:  // there are no datagram sockets
+    case command::kind::send_to:  // of datagram sockets alone
       MIDWIRE_ASSERT(what.what() != command::kind::splice && what.what() != command::kind::send_to);
   }
 }

@@ -20,7 +20,7 @@ class event {
  public:
   enum class kind : std::uint8_t {
     accepted, connected, connect_failed, became_ready, data_received, end_received, reset_received, hung_up,
-    datagram_received, octets_sent, octets_spliced, signalled,
+    datagram_received, datagram_failed, octets_sent, octets_spliced, signalled,
   };
   event(event&&) noexcept = default;
   event& operator=(event&&) noexcept = default;
@@ -59,6 +59,12 @@ class event {
   static event datagram_received(chunk data, address from) {
     event e{kind::datagram_received};
     e.data_ = std::move(data), e.peer_ = from;
+    return e;
+  }
+  /// A datagram to `to` could not be sent, or the network says that it did not arrive.
+  static event datagram_failed(std::error_code error, address to) {
+    event e{kind::datagram_failed, error};
+    e.peer_ = to;
     return e;
   }
   /// The kernel took so many octets of what was sent since the last such event.
@@ -110,6 +116,7 @@ class command {
     c.octets_ = std::move(octets);
     return c;
   }
+  /// One datagram of all these octets (none: of 0 octets); `to` empty: to the peer of a connected socket.
   static command send_to(buffer octets, address to) {
     command c{kind::send_to};
     c.octets_ = std::move(octets), c.to_ = to;
