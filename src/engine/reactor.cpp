@@ -197,6 +197,7 @@ void reactor_impl::run() {
   }
   innermost = outer;
   while (!stopping) turn(std::chrono::hours{1});
+  kernel->flush_datagrams();  // it may have been stopped before its first turn
   running = false;
 }
 
