@@ -41,9 +41,7 @@ std::size_t sim_socket::admit(std::size_t octets) {
   return 0;
 }
 
-bool sim_socket::writable_now() const {
-  return !closed && !broken && net.now() >= blocked_until && out->room() > 0;
-}
+bool sim_socket::writable_now() const { return !closed && !broken && net.now() >= blocked_until && out->room() > 0; }
 
 void sim_socket::push() {
   const auto& faults = out->faults;
@@ -115,6 +113,23 @@ void sim_socket::reset() {
   }
   out->free_at = net.now();
   net.put(out, {item::kind::reset, {}, {}, {}});
+}
+
+void sim_socket::set_faults(const direction_faults& f) {
+  out->faults = f;
+  blocked_once = false;
+  if (closed || broken) return;
+  if (f.reset_at && *f.reset_at <= out->taken) {
+    for (const auto& p : {out, in}) net.put(p, {item::kind::reset, {}, {}, {}});
+    tell();
+  } else if (f.end_at && *f.end_at <= out->taken && !std::exchange(out->ended, true)) {
+    net.put(out, {item::kind::end, {}, {}, {}});
+  }
+}
+
+void live_faults::set(direction way, const direction_faults& f) {
+  faults[index_of(way)] = f;
+  if (const auto s = senders[index_of(way)].lock()) s->set_faults(f);
 }
 
 void sim_socket::break_off() {
@@ -312,8 +327,9 @@ std::shared_ptr<sim_listener> network_impl::find(const address& to) {
   return matching[matching.front()->shared ? turn_++ % matching.size() : 0];
 }
 
-void network_impl::script(const address& to, const link_script& s, std::size_t times) {
-  scripts_[to.text()].emplace_back(s, times);
+void network_impl::script(const address& to, const link_script& s, std::size_t times,
+                          std::shared_ptr<live_faults> live) {
+  scripts_[to.text()].push_back({s, times, std::move(live)});
 }
 
 std::shared_ptr<attempt> network_impl::connect(const address& to, const address& from,
@@ -321,19 +337,20 @@ std::shared_ptr<attempt> network_impl::connect(const address& to, const address&
   auto who = std::make_shared<attempt>();
   who->done = std::move(done);
   link_script s;
+  std::shared_ptr<live_faults> live;
   if (const auto it = scripts_.find(to.text()); it != scripts_.end() && !it->second.empty()) {
-    auto& [script, left] = it->second.front();
-    s = script;
+    auto& [script, left, changing] = it->second.front();
+    s = script, live = changing;
     if (left != ~std::size_t{0} && --left == 0) it->second.pop_front();
   }
   if (!s.shape) s.shape = shape;
   if (s.silent) return who;
-  at(now_ + s.shape->latency, true, [this, who, to, from, s] { answer(who, to, from, s); });
+  at(now_ + s.shape->latency, true, [this, who, to, from, s, live] { answer(who, to, from, s, live); });
   return who;
 }
 
 void network_impl::answer(const std::shared_ptr<attempt>& who, const address& to, const address& from,
-                          const link_script& s) {
+                          const link_script& s, const std::shared_ptr<live_faults>& live) {
   if (who->cancelled) return;
   const auto listener = s.refused ? nullptr : find(to);
   const instant told = now_ + s.shape->latency;
@@ -347,7 +364,6 @@ void network_impl::answer(const std::shared_ptr<attempt>& who, const address& to
   const auto up = std::make_shared<sim_pipe>(), down = std::make_shared<sim_pipe>();
   ++links_;
   for (const auto& p : {up, down}) p->shape = *s.shape, p->number = links_, p->free_at = now_;
-  up->faults = s.faults[index_of(direction::to_server)], down->faults = s.faults[index_of(direction::to_client)];
   up->back = down, down->back = up;
   up->from = client, up->to = server, down->from = server, down->to = client;
   client->out = up, client->in = down, server->out = down, server->in = up;
@@ -360,11 +376,10 @@ void network_impl::answer(const std::shared_ptr<attempt>& who, const address& to
     client->local = from.is_unix() ? from : address::unix_path("");
   }
   server->peer = client->local;
-  for (const auto& p : {up, down})
-    if (p->faults.reset_at == std::uint64_t{0})
-      for (const auto& q : {up, down}) put(q, {item::kind::reset, {}, {}, {}});
-  for (const auto& p : {up, down})
-    if (p->faults.end_at == std::uint64_t{0} && !std::exchange(p->ended, true)) put(p, {item::kind::end, {}, {}, {}});
+  if (live) live->senders = {client, server};
+  const auto& faults = live ? live->faults : s.faults;
+  client->set_faults(faults[index_of(direction::to_server)]);
+  server->set_faults(faults[index_of(direction::to_client)]);
   listener->backlog.push_back(server);
   if (listener->owner) listener->owner->changed(*listener);
   at(told, true, [who, client] {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <deque>
 #include <functional>
@@ -84,6 +85,8 @@ struct sim_socket : std::enable_shared_from_this<sim_socket> {
   item take(std::size_t octets);
   void close();
   void reset();
+  /// From now on; what they say of octets that have been sent already happens at once.
+  void set_faults(const direction_faults& f);
   /// The other end has reset, or the network did.
   void break_off();
   void tell() {
@@ -104,6 +107,14 @@ struct sim_listener {
 struct attempt {
   bool cancelled = false;
   std::function<void(std::shared_ptr<sim_socket>, std::error_code)> done;
+};
+
+/// The faults of one connection, which may change while it runs.
+struct live_faults {
+  std::array<direction_faults, 2> faults{};
+  /// Once the connection is there: who sends in each direction.
+  std::array<std::weak_ptr<sim_socket>, 2> senders{};
+  void set(direction way, const direction_faults& f);
 };
 
 class network_impl final : public socket_owner, public std::enable_shared_from_this<network_impl> {
@@ -127,7 +138,7 @@ class network_impl final : public socket_owner, public std::enable_shared_from_t
   void remove(const sim_listener& l);
   std::shared_ptr<attempt> connect(const address& to, const address& from,
                                    std::function<void(std::shared_ptr<sim_socket>, std::error_code)> done);
-  void script(const address& to, const link_script& s, std::size_t times);
+  void script(const address& to, const link_script& s, std::size_t times, std::shared_ptr<live_faults> live = {});
   void put(const std::shared_ptr<sim_pipe>& p, item i);
   void put_octets(const std::shared_ptr<sim_pipe>& p, std::string_view octets);
   /// Takes over a socket that resets when its peer has everything, or at `deadline`.
@@ -145,7 +156,8 @@ class network_impl final : public socket_owner, public std::enable_shared_from_t
   std::size_t next_cut(sim_pipe& p, std::size_t octets);
   void arrivals(const std::shared_ptr<sim_pipe>& p);
   void arrive(const std::shared_ptr<sim_pipe>& p, item i);
-  void answer(const std::shared_ptr<attempt>& who, const address& to, const address& from, const link_script& s);
+  void answer(const std::shared_ptr<attempt>& who, const address& to, const address& from, const link_script& s,
+              const std::shared_ptr<live_faults>& live);
   std::shared_ptr<sim_listener> find(const address& to);
 
   struct happening {
@@ -159,7 +171,12 @@ class network_impl final : public socket_owner, public std::enable_shared_from_t
   std::set<std::pair<instant, std::uint64_t>> moving_;
   std::deque<std::pair<std::weak_ptr<void>, std::function<void()>>> soon_;
   std::vector<std::shared_ptr<sim_listener>> listeners_;
-  std::map<std::string, std::deque<std::pair<link_script, std::size_t>>> scripts_;
+  struct plan {
+    link_script script;
+    std::size_t left;
+    std::shared_ptr<live_faults> live;
+  };
+  std::map<std::string, std::deque<plan>> scripts_;
   std::map<sim_socket*, std::shared_ptr<sim_socket>> draining_;
 };
 

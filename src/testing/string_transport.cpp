@@ -1,53 +1,10 @@
 #include <midwire/testing/string_transport.hpp>
 
-#include <optional>
 #include <utility>
 
+#include "testing/borrowed_protocol.hpp"
+
 namespace midwire::testing {
-
-namespace detail {
-/// Stands where the reactor owns a protocol, and hands everything on to one that it does not own.
-class borrowed_protocol final : public protocol {
- public:
-  struct seen {
-    bool closed = false;
-    std::optional<reason> why;
-  };
-  borrowed_protocol(protocol& p, std::shared_ptr<seen> s) noexcept : protocol_{p}, seen_{std::move(s)} {}
-  void connection_made() override {
-    lend(&transport());
-    protocol_.connection_made();
-  }
-  void data_received(chunk data) override { protocol_.data_received(std::move(data)); }
-  void read_connection_lost() override { protocol_.read_connection_lost(); }
-  void write_connection_lost() override { protocol_.write_connection_lost(); }
-  void connection_lost(const reason& why) override {
-    seen_->closed = true, seen_->why = why;
-    protocol_.connection_lost(why);
-    lend(nullptr);
-  }
-
- private:
-  void lend(midwire::transport* t) noexcept { protocol_.transport_ = t; }
-  protocol& protocol_;
-  std::shared_ptr<seen> seen_;
-};
-}  // namespace detail
-
-namespace {
-class borrowing_factory final : public factory {
- public:
-  borrowing_factory(protocol& p, std::shared_ptr<detail::borrowed_protocol::seen> s)
-      : protocol_{p}, seen_{std::move(s)} {}
-  std::unique_ptr<protocol> build_protocol(const address&) override {
-    return std::make_unique<detail::borrowed_protocol>(protocol_, seen_);
-  }
-
- private:
-  protocol& protocol_;
-  std::shared_ptr<detail::borrowed_protocol::seen> seen_;
-};
-}  // namespace
 
 struct string_transport::impl {
   std::shared_ptr<detail::borrowed_protocol::seen> seen = std::make_shared<detail::borrowed_protocol::seen>();
@@ -57,7 +14,7 @@ struct string_transport::impl {
 };
 
 string_transport::string_transport(protocol& tested, const address& peer) : impl_{std::make_unique<impl>()} {
-  auto& listener = impl_->reactor.listen_tcp(0, std::make_shared<borrowing_factory>(tested, impl_->seen));
+  auto& listener = impl_->reactor.listen_tcp(0, std::make_shared<detail::borrowing_factory>(tested, impl_->seen));
   impl_->peer.connect(address::loopback(listener.host().port()), peer);
   impl_->reactor.pump();
 }
