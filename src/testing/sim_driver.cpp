@@ -440,10 +440,7 @@ void sim_driver::impl::read(std::uint32_t id, stream& s, happenings& out) {
         const item i = s.socket->take(static_cast<std::size_t>(most));
         octets += i.octets.size(), spliced += i.octets.size(), ++reads;
         s.splice_left -= i.octets.size();
-        auto& to = *sink->second.socket;
-        const auto told = to.newly_taken;
-        to.send(i.octets);
-        to.newly_taken = told;  // octets_spliced tells of these
+        sink->second.socket->send(i.octets);
       } else {
         item i = s.socket->take(static_cast<std::size_t>(most));
         octets += i.octets.size(), ++reads;

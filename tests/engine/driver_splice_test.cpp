@@ -41,11 +41,11 @@ TEST_P(driver_splice_test, splices_exactly_its_budget_and_reads_on) {
   EXPECT_TRUE(r.until([&] { return r.of[from].over(); }, 30s));
   EXPECT_EQ(r.of[from].ends, 1);
   r.d->perform(to, command::send_end());
-  EXPECT_TRUE(r.until([&] { return r.of[to].sent == 1000; }));
+  EXPECT_TRUE(r.until([&] { return r.of[to].sent == text.size(); }));
   writer.join(), reader.join();
   EXPECT_TRUE(got == text);
   EXPECT_EQ(r.of[from].spliced, text.size() - 1000);
-  EXPECT_EQ(r.of[to].sent, 1000u);
+  EXPECT_EQ(r.of[to].sent, text.size());
   ::close(in), ::close(out);
 }
 
@@ -68,7 +68,7 @@ TEST_P(driver_splice_test, what_is_sent_later_goes_behind_the_pipe) {
   r.d->perform(to, command::send_end());
   std::string got;
   std::jthread reader{[&, out = out] { got = read_all(out, nullptr, ~std::size_t{0}, 1ms); }};
-  EXPECT_TRUE(r.until([&] { return r.of[to].sent == 6; }));
+  EXPECT_TRUE(r.until([&] { return r.of[to].sent == spliced + 6; }));
   reader.join();
   EXPECT_EQ(r.of[from].spliced, spliced);  // none was taken after the stop
   EXPECT_TRUE(got == text.substr(0, spliced) + "behind");
@@ -138,10 +138,10 @@ TEST_P(driver_splice_test, copies_where_there_is_no_pipe_to_be_had) {
   EXPECT_EQ(r.of[from].data, text.substr(text.size() - 5));
   r.d->perform(to, command::send(buffer{std::string_view{r.of[from].data}}));
   r.d->perform(to, command::send_end());
-  EXPECT_TRUE(r.until([&] { return r.of[to].sent >= 5; }));
+  EXPECT_TRUE(r.until([&] { return r.of[to].sent >= text.size(); }));
   writer.join(), reader.join();
   EXPECT_TRUE(got == text);
-  EXPECT_EQ(r.of[to].sent, 5u);  // the copied ones were told as spliced
+  EXPECT_EQ(r.of[to].sent, text.size());
   EXPECT_EQ(r.of[from].spliced, text.size() - 5);
   ::close(in), ::close(out);
 }

@@ -350,11 +350,64 @@ TEST(Flow, SplicesWhatNobodyWantsToSee) {
   EXPECT_FALSE(r.client().reading);
   r.tell(client, event::octets_spliced(50000));
   EXPECT_EQ(r.f.count(to_server).in, 70000u);
+  EXPECT_EQ(r.f.count(to_server).out, 20000u) << "the driver holds the rest";
+  EXPECT_EQ(r.f.waiting(to_server), 50000u);
+  EXPECT_GT(r.client().splice_left, 0u);
+  r.tell(server, event::octets_sent(50000));
   EXPECT_EQ(r.f.count(to_server).out, 70000u);
-  for (int i = 0; i < 40; ++i) r.tell(client, event::octets_spliced(100));
+  for (int i = 0; i < 40; ++i) r.tell(client, event::octets_spliced(100)), r.tell(server, event::octets_sent(100));
   EXPECT_EQ(r.client().splice_left, 0u) << "small reads end it";
   EXPECT_TRUE(r.client().reading);
   EXPECT_EQ(r.server().splice_left, 0u);
+}
+
+TEST(Flow, WhatASpliceHoldsGoesOutBeforeTheClose) {
+  flow_limits limits;
+  limits.idle = 10s;
+  flow_rig r{{}, limits};
+  r.f.allow_splice(true);
+  r.open();
+  r.end(server);  // it will not read again, so nothing but what it is owed keeps it open
+  r.data(client, std::string(20000, 'x'));
+  r.tell(client, event::octets_spliced(50000));
+  r.after(11s);
+  EXPECT_EQ(r.client().splice_left, 0u);
+  EXPECT_FALSE(r.server().closed);
+  r.tell(server, event::octets_sent(30000));
+  EXPECT_FALSE(r.server().closed);
+  r.tell(server, event::octets_sent(20000));
+  EXPECT_TRUE(r.server().closed);
+  EXPECT_FALSE(r.server().reset);
+  EXPECT_EQ(r.f.count(to_server).out, 70000u);
+  EXPECT_EQ(r.f.count(to_server).dropped, 0u);
+}
+
+TEST(Flow, AResetCountsWhatASpliceHeldAsDropped) {
+  flow_rig r;
+  r.f.allow_splice(true);
+  r.open();
+  r.data(client, std::string(20000, 'x'));
+  r.tell(client, event::octets_spliced(50000));
+  r.tell(server, event::octets_sent(10000));
+  r.reset(server);
+  EXPECT_TRUE(r.over());
+  EXPECT_EQ(r.f.count(to_server).out, 30000u);
+  EXPECT_EQ(r.f.count(to_server).dropped, 40000u);
+}
+
+TEST(Flow, ASpliceThatStandsStillIsStuck) {
+  flow_limits limits;
+  limits.stuck = 10s;
+  flow_rig r{{}, limits};
+  r.f.allow_splice(true);
+  r.open();
+  r.data(client, std::string(20000, 'x'));
+  r.tell(client, event::octets_spliced(5000));
+  r.after(9s);
+  EXPECT_FALSE(r.f.closed());
+  r.after(2s);
+  EXPECT_TRUE(r.f.closed());
+  EXPECT_EQ(r.f.why().how(), ending::timed_out);
 }
 
 TEST(Flow, SplicingStopsWhenAStageWantsToSeeAgain) {

@@ -1,6 +1,7 @@
 // The relay on kernel sockets: whatever the ends do, the other end sees what it would see without us.
 #include <gtest/gtest.h>
 
+#include <mutex>
 #include <set>
 
 #include "engine/loop_thread.hpp"
@@ -41,7 +42,7 @@ constexpr setting settings[] = {
 /// A relay with the given setting in front of an origin that the test plays.
 class relayed {
  public:
-  explicit relayed(const setting& s, relay_options options = {}) : how{s} {
+  explicit relayed(const setting& s, relay_options options = {}, relay_observer* watcher = nullptr) : how{s} {
     origin = s.unix_server ? peer_socket::listen_unix(folder / "origin") : peer_socket::listen_tcp();
     const std::string to = s.unix_server ? "unix:" + (folder / "origin")
                                          : "tcp://127.0.0.1:" + std::to_string(origin.port());
@@ -52,6 +53,7 @@ class relayed {
         [&](reactor& r) {
           relay_ = std::make_unique<relay>(r, at, to);
           relay_->set_options(options);
+          if (watcher) relay_->observe(*watcher);
           for (int i = 0; i < s.stages; ++i) {
             if (s.tail) relay_->add_stage<tail_stage>();
             else relay_->add_stage<pass_stage>();
@@ -268,6 +270,45 @@ TEST(Relay, NothingIsLeftBehind) {
   }
   for (int i = 0; i < 100 && r.flows() > 0; ++i) std::this_thread::sleep_for(20ms);
   EXPECT_EQ(r.flows(), 0u);
+}
+
+/// Notes how flows ended.
+struct ending_noted final : relay_observer {
+  void closed(const flow_info&, const flow_summary& s) override {
+    const std::lock_guard lock{mutex};
+    ends.push_back(s);
+  }
+  std::mutex mutex;
+  std::vector<flow_summary> ends;
+};
+
+TEST(Relay, AnOrderlyCloseLosesNothingThatASpliceHolds) {  // E13
+  // The client has said all it will say, and is slow: the close of our own time limit must wait for what is on its way.
+  for (const bool splice : {true, false}) {
+    setting how = settings[0];
+    how.splice = splice;
+    ending_noted noted;
+    relay_options options;
+    options.limits.idle = 400ms, options.limits.linger = 20s;
+    relayed r{how, options, &noted};
+    peer_socket c = peer_socket::connect_tcp(r.port, 4096);
+    peer_socket s = r.origin.accept();
+    c.end();
+    std::thread writer{[&, &server = s] { server.send(std::string(8 << 20, 'd')); }};
+    std::this_thread::sleep_for(1500ms);  // by now the relay has begun to close
+    const auto [got, end] = c.receive(20000);
+    EXPECT_EQ(end, peer_socket::outcome::end);
+    writer.join();
+    s.close();
+    for (int i = 0; i < 100 && r.flows() > 0; ++i) std::this_thread::sleep_for(20ms);
+    const std::lock_guard lock{noted.mutex};
+    ASSERT_EQ(noted.ends.size(), 1u);
+    const flow_count& n = noted.ends[0].counts[index_of(direction::to_client)];
+    EXPECT_GT(n.out, 0u);
+    EXPECT_LT(n.out, std::uint64_t{8 << 20}) << "the close came too late to tell";
+    EXPECT_EQ(n.out, got.size());
+    EXPECT_EQ(n.in, n.out + n.dropped);
+  }
 }
 
 TEST(Relay, WhenDiallingFailsTheClientSeesAnEndOrAReset) {  // E25

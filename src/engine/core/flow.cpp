@@ -86,7 +86,12 @@ void flow_impl::handle(side from, event what, instant at) {
     case event::kind::octets_spliced: {
       const std::uint64_t n = what.octets();
       touch();
-      w.count.in += n, w.count.out += n;
+      w.count.in += n;
+      if (w.sink_dead) {
+        w.count.dropped += n;
+        break;
+      }
+      w.waiting += n, w.in_flight += n, w.piped += n;
       w.splice_left -= std::min(w.splice_left, n);
       w.read_average = (w.read_average * 7 + n) / 8;
       for (auto& slot : slots) {
@@ -102,6 +107,7 @@ void flow_impl::handle(side from, event what, instant at) {
       const auto n = static_cast<std::size_t>(std::min<std::uint64_t>(what.octets(), sink.in_flight));
       touch();
       sink.in_flight -= n, sink.waiting -= n, sink.count.out += n;
+      sink.piped -= std::min(sink.piped, n);
       if (state_ == state::closing) start_linger();
       break;
     }
@@ -453,7 +459,7 @@ void flow_impl::drop_waiting(direction d) {
   for (std::size_t i = 0; i < slots.size(); ++i) drop_lane(i, d);
   w.out.clear();
   w.count.dropped += w.waiting;
-  w.waiting = w.in_flight = 0;
+  w.waiting = w.in_flight = w.piped = 0;
 }
 
 void flow_impl::failed(const char* what) {
@@ -515,7 +521,7 @@ void flow_impl::check_finished() {
       if ((flushed && read_ended_[index_of(s)]) || to.sink_dead) {
         side_done_[index_of(s)] = true;
         say(s, command::close());
-      } else if (linger_until_ <= now && !(read_ended_[0] && read_ended_[1])) {
+      } else if (linger_until_ <= now && lingers()) {
         side_done_[index_of(s)] = true;
         say(s, flushed ? command::close() : command::reset());
         if (!flushed) drop_waiting(opposite(direction_from(s)));
@@ -540,6 +546,7 @@ void flow_impl::finish(reason because, ended_by who) {
     way& w = of(d);
     const std::size_t draining = w.sink_end == end_mark::rst && !w.sink_dead ? w.in_flight : 0;
     w.count.out += draining, w.waiting -= draining, w.in_flight -= draining;
+    w.piped = 0;
     drop_waiting(d);
   }
   closed = true;
@@ -569,6 +576,15 @@ void flow_impl::begin_closing(reason because, ended_by who) {
 
 void flow_impl::start_linger() {
   linger_until_ = limits.linger.count() > 0 ? add_time(now, limits.linger) : instant::max();
+}
+
+/// Whether the linger bounds the end. Where both peers have said their last word the reader may take its time: only the
+/// other limits bound that.
+bool flow_impl::lingers() const noexcept { return close_begun_ || !(read_ended_[0] && read_ended_[1]); }
+
+/// Whether silence ends the flow: a close that we began is bounded by its linger alone.
+bool flow_impl::idle_counts() const noexcept {
+  return limits.idle.count() > 0 && (!close_begun_ || (state_ == state::closing && limits.linger.count() <= 0));
 }
 
 bool flow_impl::holding() const noexcept {
@@ -638,14 +654,14 @@ void flow_impl::advance(instant at) {
   busy_ = false;
   if (state_ == state::open) {
     // Once a close has begun its own limits bound it: to begin it again would move nothing.
-    if (limits.idle.count() > 0 && !close_begun_ && add_time(last_activity_, limits.idle) <= now) {
+    if (idle_counts() && add_time(last_activity_, limits.idle) <= now) {
       begin_closing(reason{ending::timed_out, {}, "idle"}, ended_by::engine);
     } else if (half_closed_until() <= now) {
       begin_closing(reason{ending::timed_out, {}, "half closed and silent"}, ended_by::engine);
     }
     // A close waits behind what a stage holds (E8), and else no longer than this.
     if (close_begun_ && linger_until_ <= now && !holding()) finish(why, by);
-  } else if (state_ == state::closing && limits.idle.count() > 0 && add_time(last_activity_, limits.idle) <= now) {
+  } else if (state_ == state::closing && idle_counts() && add_time(last_activity_, limits.idle) <= now) {
     finish(reason{ending::timed_out, {}, "idle"}, ended_by::engine);
   }
   for (const way& w : ways)
@@ -662,7 +678,7 @@ std::optional<instant> flow_impl::next_deadline() const {
   if (wheel_)
     if (const auto due = wheel_->next()) consider(*due);
   if (state_ == state::closing) {
-    if (!(read_ended_[0] && read_ended_[1])) consider(linger_until_);
+    if (lingers()) consider(linger_until_);
   } else {
     for (const auto& slot : slots)
       for (const auto& lane : slot->lanes) {
@@ -676,8 +692,7 @@ std::optional<instant> flow_impl::next_deadline() const {
     consider(half_closed_until());
     if (close_begun_ && !holding()) consider(linger_until_);
   }
-  if (limits.idle.count() > 0 && (state_ == state::closing || !close_begun_))
-    consider(add_time(last_activity_, limits.idle));
+  if (idle_counts()) consider(add_time(last_activity_, limits.idle));
   if (limits.stuck.count() > 0)
     for (const way& w : ways)
       if (w.full) consider(add_time(w.full_since, limits.stuck));

@@ -93,6 +93,7 @@ class flow_impl {
     std::int64_t edited = 0;    // octets that edits added, less those they took
     std::size_t waiting = 0;    // all octets held for this direction
     std::size_t in_flight = 0;  // given to the driver, not taken by the kernel
+    std::size_t piped = 0;      // of those, in front, what the driver spliced
     buffer out;                 // joined writes of this turn (E18)
     end_mark source_end = end_mark::none;
     end_mark sink_end = end_mark::none;  // sent, or due to be sent
@@ -143,6 +144,8 @@ class flow_impl {
   void begin_closing(reason why, ended_by who);
   void start_linger();
   bool holding() const noexcept;
+  bool lingers() const noexcept;
+  bool idle_counts() const noexcept;
   instant half_closed_until() const noexcept;
   void check_finished();
   void finish(reason why, ended_by who);

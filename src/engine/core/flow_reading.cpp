@@ -18,7 +18,8 @@ std::uint64_t flow_impl::bypass_left(direction d) const {
 
 bool flow_impl::splice_wanted(direction d) const {
   const way& w = of(d);
-  if (!may_splice || w.pauses > 0 || w.waiting > 0 || w.sink_dead || w.source_end != end_mark::none) return false;
+  // What was spliced and waits in the driver goes out in front of what comes; anything else does not.
+  if (!may_splice || w.pauses > 0 || w.waiting > (w.spliced ? w.piped : 0) || w.sink_dead || w.source_end != end_mark::none) return false;
   const std::uint64_t budget = bypass_left(d);
   // A stage may have lowered its budget since: the driver knows only the old one.
   if (w.spliced) return w.splice_left > 0 && budget >= w.splice_left && w.read_average >= splice_until;
@@ -28,9 +29,11 @@ bool flow_impl::splice_wanted(direction d) const {
 void flow_impl::update_reading(direction d) {
   way& w = of(d);
   const side from = source_of(d);
-  if (w.waiting >= limits.high && !w.full) {
+  // While a splice holds octets its driver reads nothing, so few are as full as many.
+  const bool blocked = w.spliced && w.piped > 0;
+  if ((w.waiting >= limits.high || blocked) && !w.full) {
     w.full = true, w.full_since = now;
-  } else if (w.full && w.waiting <= limits.low) {
+  } else if (w.full && w.waiting <= limits.low && !blocked) {
     w.full = false;
   }
   if (side_done_[index_of(from)] || read_ended_[index_of(from)]) return;

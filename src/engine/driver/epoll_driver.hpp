@@ -59,9 +59,8 @@ struct socket_state {
   /// What a write failed with: told instead of the end that the read side would see.
   int write_error = 0;
   std::uint64_t room = 0;
-  /// Octets the kernel took, not told yet; and octets in front of the queue that need no telling.
+  /// Octets the kernel took, not told yet.
   std::uint64_t sent = 0;
-  std::size_t told_before = 0;
   buffer queue;
 
   /// While octets of this socket are spliced: where to and how many more; and on the other one, where from, and the

@@ -207,11 +207,8 @@ bool epoll_driver::write_some(socket_state& s, buffer& octets) {
 }
 
 void epoll_driver::count_sent(socket_state& s, std::size_t octets) {
-  // Spliced octets that had to be copied were told as spliced; they are always in front of what was sent.
-  const std::size_t told = std::min(octets, s.told_before);
-  s.told_before -= told;
-  if (octets == told || s.is != role::stream) return;
-  s.sent += octets - told;
+  if (s.is != role::stream) return;
+  s.sent += octets;
   if (s.reported) return;
   s.reported = true;
   reports_.push_back(&s);
@@ -341,7 +338,6 @@ void epoll_driver::copy_some(socket_state& from, std::uint32_t events) {
     from.receive.saw(octets, asked);
     from.splice_left -= octets, budget -= octets;
     tell(from.id, event::octets_spliced(octets));
-    to.told_before += octets;
     send(to, buffer{std::move(data)});
     if (octets < asked && !ending) break;
   }
@@ -354,6 +350,7 @@ bool epoll_driver::drain_pipe(socket_state& to) {
     const ssize_t n = ::splice(to.pipe.read_end(), nullptr, to.fd, nullptr, to.pipe.held(), how_to_splice);
     if (n > 0) {
       to.pipe.left(static_cast<std::size_t>(n));
+      count_sent(to, static_cast<std::size_t>(n));
     } else if (n < 0 && errno == EINTR) {
       continue;
     } else if (n == 0 || is_full(errno)) {
@@ -381,7 +378,6 @@ void epoll_driver::empty_pipe_into_queue(socket_state& to) {
     }
     data.truncate(static_cast<std::size_t>(n));
     to.pipe.left(data.size());
-    to.told_before += data.size();
     content.append(std::move(data));
   }
   content.append(std::move(to.queue));

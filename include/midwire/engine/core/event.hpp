@@ -69,7 +69,8 @@ class event {
   }
   /// The kernel took so many octets of what was sent since the last such event.
   static event octets_sent(std::uint64_t octets) { return event{kind::octets_sent, octets}; }
-  /// So many octets went from this socket to the one that splice() named, in one read.
+  /// So many octets left this socket for the one that splice() named, in one read. octets_sent of that one tells when
+  /// its kernel has taken them; until then the driver holds them.
   static event octets_spliced(std::uint64_t octets) { return event{kind::octets_spliced, octets}; }
   /// A signal that watch_signal() asked for.
   static event signalled(int number) { return event{kind::signalled, static_cast<std::uint64_t>(number)}; }
