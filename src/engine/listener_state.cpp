@@ -50,7 +50,8 @@ bool hand_over(reactor_impl& from, socket_id s, reactor_impl& to, callback<void(
 
 void listener_state::on_event(socket_id s, event what) {
   if (what.what() == event::kind::accepted) {
-    accepted(s, what.peer());
+    const auto now = accepted;
+    (*now)(s, what.peer());
   } else if (what.what() == event::kind::connect_failed) {
     log(2, "cannot accept at " + host.text() + ": " + what.error().message() +
                "; new connections are closed, those that live go on");

@@ -17,19 +17,22 @@ struct port_state {
 struct listener_state final : socket_handler, port_state {
   using accepted_fn = callback<void(socket_id, const address& peer)>;
 
-  listener_state(reactor_impl& r, socket_id s, accepted_fn f) : reactor{r}, socket{s}, accepted{std::move(f)} {
+  listener_state(reactor_impl& r, socket_id s, accepted_fn f) : reactor{r}, socket{s} {
+    give_to(std::move(f));
     reactor.handle(s, *this);
     host = reactor.kernel->local(s);
   }
   /// A port that nobody closed is closed without a word.
   ~listener_state() override;
   void on_event(socket_id s, event what) override;
+  /// From the next connection on `f` gets them: a successor takes the port over without closing it.
+  void give_to(accepted_fn f) { accepted = std::make_shared<accepted_fn>(std::move(f)); }
   /// Takes what is queued, then closes.
   void close() override;
 
   reactor_impl& reactor;
   socket_id socket;
-  accepted_fn accepted;
+  std::shared_ptr<accepted_fn> accepted;  // shared: it may be replaced while it is called
   callback<void()> closed;
   bool open = true;
 };

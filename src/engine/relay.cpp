@@ -63,6 +63,7 @@ class relay_core : public std::enable_shared_from_this<relay_core> {
   };
 
   void start();
+  void take_over();
   void accepted(loop_state& at, socket_id s, const address& client);
   void begin(loop_state& on, socket_id s, const address& client, std::uint64_t id);
   void stop(duration drain, callback<void()> done);
@@ -85,8 +86,9 @@ class relay_core : public std::enable_shared_from_this<relay_core> {
   std::size_t most_flows = 0;
   address host;
   std::atomic<std::size_t> stopped{0};
-  std::vector<callback<void()>> done;  // loop 0's
-  std::atomic<bool> orphaned{false};   // the relay is gone, and so is who made the stages
+  std::vector<callback<void()>> done;       // loop 0's
+  std::shared_ptr<relay_core> predecessor;  // until start()
+  std::atomic<bool> orphaned{false};        // the relay is gone, and so is who made the stages
 };
 
 /// One relayed connection: the core's flow, its two sockets, and the dialling before.
@@ -303,8 +305,33 @@ void relay_flow::finished(flow_summary summary) {
   core->check_stopped(loop);
 }
 
+/// Each loop's port changes hands on its own thread. What follows, a stop of the predecessor for example, comes to that
+/// loop behind it.
+void relay_core::take_over() {
+  const auto before = std::move(predecessor);
+  const auto same = [](const auto& a, const auto& b) { return a->r == b->r; };
+  if (!std::equal(loops.begin(), loops.end(), before->loops.begin(), before->loops.end(), same) || before->host.empty())
+    throw std::system_error{std::make_error_code(std::errc::invalid_argument),
+                            "a relay can only succeed one that has started on the same reactor or pool"};
+  host = before->host, listen_at = before->listen_at;
+  // From within one loop the others are reached by posting; from outside of all, none runs yet.
+  const bool live = std::any_of(loops.begin(), loops.end(), [](const auto& l) { return l->r->in_turn(); });
+  for (std::size_t i = 0; i < loops.size(); ++i) {
+    auto work = [self = shared_from_this(), before, i] {
+      auto& l = *self->loops[i];
+      l.port = std::move(before->loops[i]->port);
+      if (l.port) l.port->give_to([core = self.get(), &l](socket_id s, const address& c) { core->accepted(l, s, c); });
+    };
+    if (!live || loops[i]->r->in_turn())
+      work();
+    else
+      loops[i]->r->post_from_thread(std::move(work));
+  }
+}
+
 void relay_core::start() {
   most_flows = options.max_flows > 0 ? options.max_flows : flows_that_fit();
+  if (predecessor) return take_over();
   const bool is_unix = listen_at.how == endpoint::scheme::unix_path;
   address where = is_unix ? address::unix_path(listen_at.path) : listen_address(listen_at.host, listen_at.port);
   const bool each = options.balance == reactor_pool::balance::kernel && !is_unix && loops.size() > 1;
@@ -470,6 +497,10 @@ relay& relay::set_options(relay_options options) {
   const auto balance = core_->options.balance;
   core_->options = std::move(options);
   if (balance != reactor_pool::balance::kernel) core_->options.balance = balance;
+  return *this;
+}
+relay& relay::succeed(relay& predecessor) {
+  core_->predecessor = predecessor.core_;
   return *this;
 }
 void relay::start() { core_->start(); }

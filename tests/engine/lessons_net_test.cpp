@@ -333,6 +333,73 @@ TEST(Lesson17, BypassBoundariesAreExact) {
   }
 }
 
+/// Clients that connect, ask, get their answer and leave, again and again, and count those who did not.
+struct hasty_clients {
+  explicit hasty_clients(std::uint16_t to) {
+    for (int i = 0; i < 4; ++i)
+      threads.emplace_back([this, to] {
+        while (!stop) {
+          peer_socket c = peer_socket::connect_tcp(to);
+          const bool answered = c.valid() && c.send("?") == 1 && c.receive(20000, 1).first == "?";
+          ++(answered ? served : failed);
+        }
+      });
+  }
+  void join() {
+    stop = true;
+    for (auto& t : threads) t.join();
+  }
+  std::atomic<bool> stop{false};
+  std::atomic<int> served{0}, failed{0};
+  std::vector<std::thread> threads;
+};
+
+struct echoing : protocol {
+  void data_received(chunk data) override { transport().write(std::move(data)); }
+};
+
+TEST(Lesson16, AHundredSuccessorsUnderLoadRefuseAndResetNobody) {
+  std::uint16_t origin = 0;
+  loop_thread echo{[&](reactor& r) {
+    origin = r.listen_tcp(0, factory::of<echoing>(), {.interface = "127.0.0.1"}).host().port();
+  }};
+  const std::string to = "tcp://127.0.0.1:" + std::to_string(origin);
+  for (const unsigned size : {1u, 2u}) {
+    SCOPED_TRACE(size);
+    reactor_pool pool{size};
+    auto first = std::make_unique<relay>(pool, "tcp://127.0.0.1:0", to);
+    first->start();
+    const std::uint16_t port = first->host().port();
+    std::thread loops{[&] { pool.run(); }};
+    // From here on relays are made, stopped and destroyed on loop 0.
+    std::vector<std::unique_ptr<relay>> all;
+    all.push_back(std::move(first));
+    std::atomic<int> stopped{0};
+    hasty_clients load{port};
+    for (int i = 0; i < 100; ++i) {
+      std::promise<void> replaced;
+      pool.loop(0).call_from_thread([&] {
+        auto next = std::make_unique<relay>(pool, "tcp://127.0.0.1:0", to);
+        next->succeed(*all.back()).start();
+        EXPECT_EQ(next->host().port(), port);
+        all.back()->stop(30s, [&] { ++stopped; });
+        all.push_back(std::move(next));
+        replaced.set_value();
+      });
+      replaced.get_future().get();
+      std::this_thread::sleep_for(5ms);
+    }
+    load.join();
+    for (int i = 0; i < 500 && stopped < 100; ++i) std::this_thread::sleep_for(10ms);
+    EXPECT_EQ(stopped, 100) << "who was replaced ends once its flows have";
+    EXPECT_EQ(load.failed, 0);
+    EXPECT_GT(load.served, 100);
+    pool.stop();
+    loops.join();
+    all.clear();
+  }
+}
+
 TEST(Lesson20, AFastFlowLeavesRoomForAPingPong) {
   relayed r;
   auto [c, s] = r.connect();

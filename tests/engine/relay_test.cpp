@@ -311,6 +311,23 @@ TEST(Relay, AnOrderlyCloseLosesNothingThatASpliceHolds) {  // E13
   }
 }
 
+TEST(Relay, ASuccessorNeedsARunningPredecessorOfItsLoop) {
+  loop_thread other{[](reactor&) {}};
+  relayed r{settings[0]};
+  r.loop->ask([&](reactor& loop) {
+    relay fresh{loop, "tcp://127.0.0.1:0", "tcp://127.0.0.1:1"}, unstarted{loop, "tcp://127.0.0.1:0", "tcp://127.0.0.1:1"};
+    fresh.succeed(unstarted);
+    EXPECT_THROW(fresh.start(), std::system_error);
+  });
+  other.ask([&](reactor& loop) {
+    relay fresh{loop, "tcp://127.0.0.1:0", "tcp://127.0.0.1:1"};
+    fresh.succeed(*r.relay_);
+    EXPECT_THROW(fresh.start(), std::system_error);
+  });
+  auto [c, s] = r.connect();
+  EXPECT_TRUE(s.valid());
+}
+
 TEST(Relay, WhenDiallingFailsTheClientSeesAnEndOrAReset) {  // E25
   for (const bool reset : {false, true}) {
     relay_options options;

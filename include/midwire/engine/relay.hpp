@@ -89,8 +89,12 @@ class MIDWIRE_API relay {
   /// Must outlive the relay. Its stages come behind those of add_stage.
   relay& observe(relay_observer& o);
   relay& set_options(relay_options options);
+  /// start() takes the open port of `predecessor` over instead of opening one: no connection is refused or reset on the
+  /// way, and those that live stay with the predecessor, which is usually stopped next. Both run on the same reactor or
+  /// pool, else start() throws; what this one was to listen at does not matter.
+  relay& succeed(relay& predecessor);
 
-  /// Opens the port. Throws std::system_error naming the endpoint. On a pool: before run().
+  /// Opens the port. Throws std::system_error naming the endpoint. On a pool: before run(); a successor at any time.
   void start();
   /// The bound address, after start().
   const address& host() const noexcept;
