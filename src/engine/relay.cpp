@@ -133,7 +133,7 @@ class relay_flow final : public mortal, public deferred_work, private timer_hook
   };
   void on_event(side s, event what);
   void dialled(std::optional<socket_id> s, reason why);
-  void pump();
+  void pump(bool new_deadline = true);
   void plan();
   void fired() override;
   void finished(flow_summary summary);
@@ -158,12 +158,13 @@ class relay_flow final : public mortal, public deferred_work, private timer_hook
 
 void relay_flow::on_event(side s, event what) {
   if (over_) return;
+  const auto kind = what.what();
   if (flow_) {
     flow_->handle(s, std::move(what), r_.now);
-    pump();
+    // What was sent moves deadlines on, never closer: the timer finds out when it fires.
+    pump(kind != event::kind::octets_sent);
     return;
   }
-  const auto kind = what.what();
   if (refused_) {
     // Our FIN is out: until the peer has seen it, what it sends is read and thrown away.
     if (kind == event::kind::end_received || kind == event::kind::reset_received ||
@@ -184,6 +185,7 @@ void relay_flow::on_event(side s, event what) {
 }
 
 void relay_flow::dialled(std::optional<socket_id> s, reason why) {
+  const auto done_with = std::move(dialer_);
   if (!s) {
     refuse(std::move(why));
     return;
@@ -241,10 +243,11 @@ void relay_flow::abort(reason why) {
   finished({std::move(why), ended_by::engine, r_.now - born_, false, {}});
 }
 
-void relay_flow::pump() {
+void relay_flow::pump(bool new_deadline) {
   side to{};
   command what = command::close();
   while (flow_->next_command(to, what)) {
+    new_deadline = true;
     const socket_id id = ids_[index_of(to)];
     switch (what.what()) {
       case command::kind::splice: r_.kernel->splice(id, ids_[1 - index_of(to)], what.count()); break;
@@ -263,7 +266,7 @@ void relay_flow::pump() {
               {flow_->count(direction::to_server), flow_->count(direction::to_client)}});
     return;
   }
-  plan();
+  if (new_deadline) plan();
 }
 
 void relay_flow::plan() {

@@ -19,6 +19,7 @@ namespace {
 constexpr direction both_directions[] = {direction::to_server, direction::to_client};
 constexpr side both_sides[] = {side::client, side::server};
 constexpr ended_by who_is(side s) noexcept { return s == side::client ? ended_by::client : ended_by::server; }
+constexpr std::size_t usual_commands = 2;
 constexpr duration reset_drain = std::chrono::seconds{1};
 }  // namespace
 
@@ -109,6 +110,8 @@ void flow_impl::handle(side from, event what, instant at) {
       sink.in_flight -= n, sink.waiting -= n, sink.count.out += n;
       sink.piped -= std::min(sink.piped, n);
       if (state_ == state::closing) start_linger();
+      if (state_ == state::open && !dirty_ && !close_begun_ && sink.sink_end == end_mark::none && reads_on(back))
+        return;
       break;
     }
     case event::kind::end_received:
@@ -704,6 +707,8 @@ bool flow_impl::next_command(side& to, command& what) {
   if (next_command_ == commands_.size()) {
     commands_.clear();
     next_command_ = 0;
+    if (commands_.capacity() > usual_commands) commands_.shrink_to_fit();  // an idle flow pins little
+    if (commands_.capacity() == 0) commands_.reserve(usual_commands);
     return false;
   }
   auto& next = commands_[next_command_++];

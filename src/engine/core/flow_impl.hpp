@@ -138,6 +138,7 @@ class flow_impl {
   void flush();
   void end_sink(direction d, end_mark end);
   void update_reading(direction d);
+  bool reads_on(direction d) const noexcept;
   bool splice_wanted(direction d) const;
   std::uint64_t bypass_left(direction d) const;
   void source_ended(direction d, end_mark end, std::error_code error);

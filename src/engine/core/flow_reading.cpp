@@ -19,11 +19,20 @@ std::uint64_t flow_impl::bypass_left(direction d) const {
 bool flow_impl::splice_wanted(direction d) const {
   const way& w = of(d);
   // What was spliced and waits in the driver goes out in front of what comes; anything else does not.
-  if (!may_splice || w.pauses > 0 || w.waiting > (w.spliced ? w.piped : 0) || w.sink_dead || w.source_end != end_mark::none) return false;
+  if (!may_splice || w.pauses > 0 || w.waiting > (w.spliced ? w.piped : 0) || w.sink_dead ||
+      w.source_end != end_mark::none)
+    return false;
   const std::uint64_t budget = bypass_left(d);
   // A stage may have lowered its budget since: the driver knows only the old one.
   if (w.spliced) return w.splice_left > 0 && budget >= w.splice_left && w.read_average >= splice_until;
   return budget >= splice_budget && w.read_average >= splice_from;
+}
+
+/// Nearly every octets_sent is of octets that the kernel took at once: nothing stood still for them, nothing changes.
+bool flow_impl::reads_on(direction d) const noexcept {
+  const way& w = of(d);
+  if (!w.reading || w.full || w.waiting >= limits.high || (may_splice && w.read_average >= splice_from)) return false;
+  return w.granted >= (limits.high - w.waiting) / 2;
 }
 
 void flow_impl::update_reading(direction d) {

@@ -1,7 +1,9 @@
 #pragma once
 
 #include <cstdint>
+#include <new>
 #include <system_error>
+#include <type_traits>
 #include <utility>
 
 #include <midwire/base/address.hpp>
@@ -22,14 +24,17 @@ class event {
     accepted, connected, connect_failed, became_ready, data_received, end_received, reset_received, hung_up,
     datagram_received, datagram_failed, octets_sent, octets_spliced, signalled,
   };
-  event(event&&) noexcept = default;
-  event& operator=(event&&) noexcept = default;
+  event(event&& other) noexcept { take(other); }
+  event& operator=(event&& other) noexcept {
+    take(other);
+    return *this;
+  }
   ~event() = default;
 
   /// A listener took a connection; the event's own socket is the new one.
   static event accepted(socket_id listener, address peer) {
     event e{kind::accepted};
-    e.count_ = static_cast<std::uint32_t>(listener), e.peer_ = peer;
+    e.count_ = static_cast<std::uint32_t>(listener), e.set_peer(peer);
     return e;
   }
   static event connected() { return event{kind::connected}; }
@@ -58,13 +63,13 @@ class event {
   }
   static event datagram_received(chunk data, address from) {
     event e{kind::datagram_received};
-    e.data_ = std::move(data), e.peer_ = from;
+    e.data_ = std::move(data), e.set_peer(from);
     return e;
   }
   /// A datagram to `to` could not be sent, or the network says that it did not arrive.
   static event datagram_failed(std::error_code error, address to) {
     event e{kind::datagram_failed, error};
-    e.peer_ = to;
+    e.set_peer(to);
     return e;
   }
   /// The kernel took so many octets of what was sent since the last such event.
@@ -77,6 +82,7 @@ class event {
 
   kind what() const noexcept { return kind_; }
   chunk& data() noexcept { return data_; }
+  /// Of accepted, datagram_received and datagram_failed alone.
   const address& peer() const noexcept { return peer_; }
   std::error_code error() const noexcept { return error_; }
   std::uint64_t octets() const noexcept { return count_; }
@@ -89,11 +95,23 @@ class event {
  private:
   explicit event(kind k, std::uint64_t count = 0) : count_{count}, kind_{k} {}
   event(kind k, std::error_code error) : error_{error}, kind_{k} {}
+  void set_peer(const address& peer) noexcept { ::new (static_cast<void*>(&peer_)) address{peer}; }
+  void take(event& other) noexcept {
+    data_ = std::move(other.data_), count_ = other.count_, error_ = other.error_, kind_ = other.kind_;
+    if (has_peer()) set_peer(other.peer_);
+  }
+  bool has_peer() const noexcept {
+    return kind_ == kind::accepted || kind_ == kind::datagram_received || kind_ == kind::datagram_failed;
+  }
   chunk data_;
   std::uint64_t count_ = 0;
   std::error_code error_;
   kind kind_;
-  address peer_;
+  // Few have one: the others do not pay for its 120 octets.
+  static_assert(std::is_trivially_copyable_v<address>);
+  union {
+    address peer_;
+  };
 };
 
 /// What shall be done with a socket, in the imperative: what the core answers with and what a driver performs.
@@ -102,8 +120,11 @@ class command {
   enum class kind : std::uint8_t {
     start_reading, stop_reading, splice, send, send_to, send_end, close, reset, reset_after_drain,
   };
-  command(command&&) noexcept = default;
-  command& operator=(command&&) noexcept = default;
+  command(command&& other) noexcept { take(other); }
+  command& operator=(command&& other) noexcept {
+    take(other);
+    return *this;
+  }
   ~command() = default;
 
   /// Read, but no more than `room` octets until the next start_reading. A new room replaces what is left of the old.
@@ -120,7 +141,8 @@ class command {
   /// One datagram of all these octets (none: of 0 octets); `to` empty: to the peer of a connected socket.
   static command send_to(buffer octets, address to) {
     command c{kind::send_to};
-    c.octets_ = std::move(octets), c.to_ = to;
+    c.octets_ = std::move(octets);
+    c.set_to(to);
     return c;
   }
   /// A FIN behind what was sent.
@@ -137,16 +159,25 @@ class command {
   kind what() const noexcept { return kind_; }
   buffer& octets() noexcept { return octets_; }
   const buffer& octets() const noexcept { return octets_; }
+  /// Of send_to alone.
   const address& to() const noexcept { return to_; }
   std::uint64_t count() const noexcept { return count_; }
   duration at_most() const noexcept { return duration{static_cast<duration::rep>(count_)}; }
 
  private:
   explicit command(kind k, std::uint64_t count = 0) : count_{count}, kind_{k} {}
+  void set_to(const address& to) noexcept { ::new (static_cast<void*>(&to_)) address{to}; }
+  void take(command& other) noexcept {
+    count_ = other.count_, kind_ = other.kind_;
+    octets_ = std::move(other.octets_);
+    if (kind_ == kind::send_to) set_to(other.to_);
+  }
   buffer octets_;
   std::uint64_t count_ = 0;
   kind kind_;
-  address to_;
+  union {
+    address to_;
+  };
 };
 
 }  // namespace midwire
