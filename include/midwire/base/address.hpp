@@ -20,7 +20,7 @@ class MIDWIRE_API address {
   address() noexcept = default;
   /// `octets` are 4 or 16 in network order; `port` is in host order.
   static address ipv4(const std::array<std::uint8_t, 4>& octets, std::uint16_t port) noexcept;
-  /// An IPv4 address mapped into IPv6 (::ffff:a.b.c.d) becomes the IPv4 address it stands for.
+  /// An IPv4 address mapped into IPv6 (RFC 4291 section 2.5.5.2) becomes the IPv4 address it stands for.
   static address ipv6(const std::array<std::uint8_t, 16>& octets, std::uint16_t port, std::uint32_t scope = 0) noexcept;
   /// Paths over 107 octets do not fit a socket: the result is empty. A leading NUL names an abstract socket.
   static address unix_path(std::string_view path) noexcept;
