@@ -7,6 +7,7 @@
 
 #include "engine/dialer.hpp"
 #include "engine/redialer.hpp"
+#include "engine/tls/tls_link.hpp"
 #include "engine/transport_impl.hpp"
 
 namespace midwire {
@@ -92,9 +93,18 @@ namespace {
 
 listener& open_factory_port(detail::reactor_impl& r, const address& where, const listen_options& options,
                             const factory_ptr& f, const std::function<void()>& opened,
-                            const std::function<void()>& closed) {
-  auto state = detail::open_port(r, where, options, [&r, f](socket_id s, const address& peer) {
-    detail::transport_impl::start(r, s, peer, f, false);
+                            const std::function<void()>& closed, const tls_ptr& tls = {}) {
+  auto state = detail::open_port(r, where, options, [&r, f, tls](socket_id s, const address& peer) {
+    if (!tls) {
+      detail::transport_impl::start(r, s, peer, f, false);
+      return;
+    }
+    detail::tls_opening::start(r, s, tls, {}, 0, flow_limits{}.handshake, [&r, f, s, peer](std::optional<reason> why) {
+      if (why)
+        r.guard([&] { f->connection_failed(*why); });
+      else
+        detail::transport_impl::start(r, s, peer, f, false);
+    });
   });
   state->closed = closed;
   opened();
@@ -103,32 +113,50 @@ listener& open_factory_port(detail::reactor_impl& r, const address& where, const
 }
 
 deferred<protocol*> dial_once(detail::reactor_impl& r, endpoint to, const factory_ptr& f,
-                              const connect_options& options) {
+                              const connect_options& options, const tls_ptr& tls) {
   struct attempt final : detail::mortal {
     std::unique_ptr<detail::dialer> dialer;
+    detail::tls_opening* opening = nullptr;  // the reactor's, until it has answered
     std::shared_ptr<bool> alive = std::make_shared<bool>(true);
   };
   promise_of<protocol*> promise;
   auto owned = std::make_unique<attempt>();
   attempt* const a = owned.get();
-  a->dialer = std::make_unique<detail::dialer>(
-      r, std::move(to), options, nullptr, [&r, f, promise, a](std::optional<socket_id> s, reason why) mutable {
-        if (s) {
-          protocol* const p = detail::transport_impl::start(r, *s, r.kernel->peer(*s), f, true);
-          if (p)
-            promise.succeed(p);
-          else
-            promise.fail(detail::factory_access::refusal(*f));
-        } else {
-          r.guard([&] { f->connection_failed(why); });
-          promise.fail(std::move(why));
-        }
-        r.retire(*a);
-      });
+  auto failed = [&r, f, promise, a](reason why) mutable {
+    r.guard([&] { f->connection_failed(why); });
+    promise.fail(std::move(why));
+    r.retire(*a);
+  };
+  auto connected = [&r, f, promise, a](socket_id s) mutable {
+    protocol* const p = detail::transport_impl::start(r, s, r.kernel->peer(s), f, true);
+    if (p)
+      promise.succeed(p);
+    else
+      promise.fail(detail::factory_access::refusal(*f));
+    r.retire(*a);
+  };
+  auto dialled = [&r, a, tls, host = to.host, port = to.port, failed, connected](std::optional<socket_id> s,
+                                                                                 reason why) mutable {
+    if (!s) {
+      failed(std::move(why));
+    } else if (!tls) {
+      connected(*s);
+    } else {
+      a->opening = detail::tls_opening::start(r, *s, tls, host, port, flow_limits{}.handshake,
+                                              [failed, connected, s = *s](std::optional<reason> refused) mutable {
+                                                if (refused)
+                                                  failed(std::move(*refused));
+                                                else
+                                                  connected(s);
+                                              });
+    }
+  };
+  a->dialer = std::make_unique<detail::dialer>(r, std::move(to), options, nullptr, std::move(dialled));
   // Weak: who cancels after the reactor's end finds nothing to cancel.
   promise.on_cancel([&r, a, alive = std::weak_ptr<bool>{a->alive}] {
     if (alive.expired()) return;
     a->dialer->cancel();
+    if (a->opening) a->opening->cancel();
     r.retire(*a);
   });
   r.own(std::move(owned));
@@ -137,14 +165,23 @@ deferred<protocol*> dial_once(detail::reactor_impl& r, endpoint to, const factor
 }
 
 deferred<protocol*> dial(detail::reactor_impl& r, const endpoint& to, const factory_ptr& f,
-                         const connect_options& options) {
-  return detail::dial_as_told(r, f,
-                              [&r, to, options](const factory_ptr& each) { return dial_once(r, to, each, options); });
+                         const connect_options& options, const tls_ptr& tls = {}) {
+  return detail::dial_as_told(
+      r, f, [&r, to, options, tls](const factory_ptr& each) { return dial_once(r, to, each, options, tls); });
+}
+
+/// Throws std::system_error: no context, or one of the other role.
+void check_role(const tls_ptr& tls, bool server) {
+  if (!tls || tls->is_server() != server)
+    throw std::system_error{std::make_error_code(std::errc::invalid_argument),
+                            server ? "listen_tls: a context of tls_server() is needed"
+                                   : "connect_tls: a context of tls_client() is needed"};
 }
 
 }  // namespace
 
-listener& reactor::listen_tcp(std::uint16_t port, factory_ptr f, listen_options options) {
+listener& reactor::open_ip_port(std::uint16_t port, const factory_ptr& f, const listen_options& options,
+                                const tls_ptr& tls) {
   const address where = detail::listen_address(options.interface, port);
   return open_factory_port(
       *impl_, where, options, f,
@@ -153,7 +190,17 @@ listener& reactor::listen_tcp(std::uint16_t port, factory_ptr f, listen_options 
       },
       [f] {
         if (--f->ports_ == 0) f->stopped();
-      });
+      },
+      tls);
+}
+
+listener& reactor::listen_tcp(std::uint16_t port, factory_ptr f, listen_options options) {
+  return open_ip_port(port, f, options, {});
+}
+
+listener& reactor::listen_tls(std::uint16_t port, factory_ptr f, tls_ptr tls, listen_options options) {
+  check_role(tls, true);
+  return open_ip_port(port, f, options, tls);
 }
 
 listener& reactor::listen_unix(std::string path, factory_ptr f) {
@@ -172,6 +219,12 @@ listener& reactor::listen_unix(std::string path, factory_ptr f) {
 
 deferred<protocol*> reactor::connect_tcp(std::string host, std::uint16_t port, factory_ptr f, connect_options options) {
   return dial(*impl_, endpoint{endpoint::scheme::tcp, std::move(host), port, {}}, f, options);
+}
+
+deferred<protocol*> reactor::connect_tls(std::string host, std::uint16_t port, factory_ptr f, tls_ptr tls,
+                                         connect_options options) {
+  check_role(tls, false);
+  return dial(*impl_, endpoint{endpoint::scheme::tcp, std::move(host), port, {}}, f, options, tls);
 }
 
 deferred<protocol*> reactor::connect_unix(std::string path, factory_ptr f) {

@@ -82,12 +82,31 @@ void reactor_impl::failed(const char* what) noexcept {
 void reactor_impl::handle(socket_id s, socket_handler& h) {
   const std::size_t i = index_of(s);
   if (i >= handlers_.size()) handlers_.resize(std::max(i + 1, handlers_.size() * 2), entry{socket_id{}, nullptr});
-  handlers_[i] = {s, &h};
+  if (handlers_[i].id == s && handlers_[i].filter)
+    handlers_[i].filter->above = &h;
+  else
+    handlers_[i] = {s, &h};
 }
 
 void reactor_impl::forget(socket_id s) noexcept {
   const std::size_t i = index_of(s);
-  if (i < handlers_.size() && handlers_[i].id == s) handlers_[i].handler = nullptr;
+  if (i >= handlers_.size() || handlers_[i].id != s) return;
+  if (handlers_[i].filter)
+    handlers_[i].filter->above = nullptr;
+  else
+    handlers_[i].handler = nullptr;
+}
+
+void reactor_impl::put_between(socket_id s, socket_filter& f) {
+  const std::size_t i = index_of(s);
+  MIDWIRE_ASSERT(!filter_of(s));
+  f.above = i < handlers_.size() && handlers_[i].id == s ? handlers_[i].handler : nullptr;
+  handle(s, f);
+  handlers_[i].filter = &f;
+}
+
+void reactor_impl::take_away(socket_id s, const socket_filter& f) noexcept {
+  if (filter_of(s) == &f) handlers_[index_of(s)] = {s, nullptr};
 }
 
 void reactor_impl::unqueue(deferred_work& w) noexcept {

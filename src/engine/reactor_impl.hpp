@@ -21,6 +21,14 @@ class socket_handler {
   virtual void on_event(socket_id s, event what) = 0;
 };
 
+/// Stands between a socket and its handler, for example TLS: takes the driver's events and the handler's commands.
+/// Whoever puts one there (reactor_impl::put_between) owns it, and takes it away before it goes.
+class socket_filter : public socket_handler {
+ public:
+  virtual void perform(command what) = 0;
+  socket_handler* above = nullptr;  // null: nobody wants its events
+};
+
 /// Something with output to hand over, or work to do, once the callback that made it has returned (E16, E18).
 class deferred_work {
  public:
@@ -53,6 +61,21 @@ class reactor_impl {
   bool in_turn() const noexcept;
   void handle(socket_id s, socket_handler& h);
   void forget(socket_id s) noexcept;
+  /// What shall be done with a socket, TLS on it or not: never ask the driver itself once a socket is connected.
+  void perform(socket_id s, command what) {
+    if (socket_filter* const f = filter_of(s))
+      f->perform(std::move(what));
+    else
+      kernel->perform(s, std::move(what));
+  }
+  /// Null: plain. One that has a filter cannot be spliced, nor be written to behind the engine's back.
+  socket_filter* filter_of(socket_id s) const noexcept {
+    const std::size_t i = index_of(s);
+    return i < handlers_.size() && handlers_[i].id == s ? handlers_[i].filter : nullptr;
+  }
+  /// The socket's handler becomes the one above `f`.
+  void put_between(socket_id s, socket_filter& f);
+  void take_away(socket_id s, const socket_filter& f) noexcept;
   void queue(deferred_work& w) {
     if (!std::exchange(w.queued, true)) dirty.push_back(&w);
   }
@@ -103,6 +126,7 @@ class reactor_impl {
   struct entry {
     socket_id id;
     socket_handler* handler;
+    socket_filter* filter = nullptr;  // then it is the handler
   };
   std::vector<entry> handlers_;
   std::mutex posted_lock_;

@@ -2,18 +2,24 @@
 
 #include <algorithm>
 #include <exception>
+#include <system_error>
 
+#include "engine/tls/tls_link.hpp"
 #include "engine/transport_impl.hpp"
 
 namespace midwire {
 
 namespace detail {
 
+namespace {
+constexpr duration tls_answer_wait = std::chrono::seconds{1};
+}
+
 protocol* transport_impl::start(reactor_impl& r, socket_id s, const address& peer, const factory_ptr& f, bool client) {
   std::unique_ptr<protocol> p;
   r.guard([&] { p = f->build_protocol(peer); });
   if (!p) {
-    r.kernel->perform(s, command::close());
+    r.perform(s, command::close());
     return nullptr;
   }
   protocol* const made = p.get();
@@ -36,6 +42,7 @@ transport_impl::transport_impl(reactor_impl& r, socket_id s, const address& p, f
   self = std::make_shared<transport*>(&face_);
   protocol_->transport_ = &face_;
   reactor.handle(socket, *this);
+  link_ = tls_link::on(reactor, socket);
   last_activity_ = reactor.now;
   ++reactor.load;
 }
@@ -43,7 +50,7 @@ transport_impl::transport_impl(reactor_impl& r, socket_id s, const address& p, f
 transport_impl::~transport_impl() {
   // A reactor that goes takes connections along that are still open: what a protocol asks for as it goes comes to
   // nothing.
-  gone_ = true;
+  gone_ = true, link_ = nullptr;
   protocol_.reset();
   --reactor.load;
   self.reset();
@@ -91,19 +98,33 @@ void transport_impl::on_event(socket_id, event what) {
     }
     case event::kind::end_received: end_received_ = true, reading_ = false; break;
     case event::kind::reset_received:
-      reading_ = false, broken_ = true;
-      if (!ending_) {
-        const auto code = what.error();
-        const bool network = code == std::errc::timed_out || code == std::errc::host_unreachable ||
-                             code == std::errc::network_unreachable;
-        ending_ = reason{network ? ending::lost : ending::reset, code, code.message()};
+      reading_ = false;
+      if (losing_ && what.error() == tls_errc::truncated) {  // what it cut short nobody waits for
+        end_received_ = true;
+        break;
       }
+      broken_ = true;
+      if (!ending_) ending_ = why_ended(what.error());
+      break;
+    case event::kind::connected:  // of start_tls()
+      call([&] { protocol_->handshake_completed(); });
+      break;
+    case event::kind::connect_failed:
+      reading_ = false, broken_ = true;
+      if (!ending_) ending_ = link_->failure();
       break;
     case event::kind::hung_up: hung_up_ |= what.broken(); break;
     default: break;
   }
   deliver();
   after_callback();
+}
+
+reason transport_impl::why_ended(std::error_code error) const {
+  if (link_ && error.category() == tls_category()) return link_->failure();
+  const bool network =
+      error == std::errc::timed_out || error == std::errc::host_unreachable || error == std::errc::network_unreachable;
+  return reason{network ? ending::lost : ending::reset, error, error.message()};
 }
 
 /// The connection is dead, but the read, which says so behind the last octet, waits for a protocol that is paused:
@@ -183,12 +204,12 @@ void transport_impl::pump() {
   if (end_asked_) stop_producer();
   if (!out_.empty()) {
     in_flight_ += out_.size();
-    reactor.kernel->perform(socket, command::send(std::move(out_)));
+    reactor.perform(socket, command::send(std::move(out_)));
     out_.clear();
   }
   if (end_asked_ && !end_sent_) {
     end_sent_ = true;
-    reactor.kernel->perform(socket, command::send_end());
+    reactor.perform(socket, command::send_end());
   }
   if (full_since_ == instant::max() && buffered() >= limits_.high)
     full_since_ = reactor.now;
@@ -201,13 +222,13 @@ void transport_impl::reading() {
   // When losing, what the peer still sends is drained: unread, it would turn our close into a reset.
   const bool want = !end_received_ && !broken_ && (losing_ || (!paused_ && in_.size() < limits_.high));
   if (!want) {
-    if (std::exchange(reading_, false)) reactor.kernel->perform(socket, command::stop_reading());
+    if (std::exchange(reading_, false)) reactor.perform(socket, command::stop_reading());
     return;
   }
   const std::uint64_t room = losing_ ? limits_.high : limits_.high - std::min(in_.size(), limits_.high);
   if (!reading_ || granted_ < room / 2) {
     reading_ = true, granted_ = room;
-    reactor.kernel->perform(socket, command::start_reading(room));
+    reactor.perform(socket, command::start_reading(room));
   }
 }
 
@@ -216,7 +237,10 @@ void transport_impl::plan() {
   instant due = instant::max();
   const auto consider = [&](instant at) { due = std::min(due, at); };
   if (limits_.idle.count() > 0) consider(add_time(last_activity_, limits_.idle));
-  if (losing_) consider(linger_until_);
+  // A TLS peer owes a close_notify; many never send it (lesson 15).
+  if (link_ && losing_ && end_sent_ && in_flight_ == 0 && answer_until_ == instant::max())
+    answer_until_ = add_time(reactor.now, tls_answer_wait);
+  if (losing_) consider(std::min(linger_until_, answer_until_));
   if (limits_.stuck.count() > 0 && full_since_ != instant::max()) consider(add_time(full_since_, limits_.stuck));
   if (limits_.half_closed.count() > 0 && !losing_ && end_sent_ != end_received_) {
     half_since_ = last_activity_;
@@ -235,7 +259,7 @@ void transport_impl::plan() {
 void transport_impl::fired() {
   if (gone_) return;
   const instant now = reactor.now;
-  if (losing_ && linger_until_ <= now) {
+  if (losing_ && std::min(linger_until_, answer_until_) <= now) {
     const bool flushed = buffered() == 0;
     if (!flushed) aborting_ = true;
     lost(flushed ? reason{ending::done} : reason{ending::timed_out, {}, "the peer took nothing while we closed"});
@@ -262,13 +286,14 @@ void transport_impl::lost(reason why) {
   if (std::exchange(gone_, true)) return;
   timer_hook::stop();
   reactor.unqueue(*this);
-  reactor.kernel->perform(socket, aborting_ && !broken_ ? command::reset() : command::close());
+  reactor.perform(socket, aborting_ && !broken_ ? command::reset() : command::close());
   reactor.forget(socket);
   stop_producer();
   out_.clear(), in_.clear();
   reactor.guard([&] { protocol_->connection_lost(why); });
   self.reset();
   if (client_) reactor.guard([&] { factory_->connection_lost(why); });
+  link_ = nullptr;
   reactor.retire(*this);
 }
 
@@ -326,6 +351,24 @@ void transport_impl::set_limits(flow_limits l) {
   reactor.queue(*this);
 }
 
+/// What was written so far goes out in the clear; what has come and was not shown belongs to TLS. So octets that an
+/// attacker puts behind the last plain message can never pass for octets that TLS protects (CVE-2011-0411).
+void transport_impl::start_tls(tls_ptr tls, std::string server_name) {
+  if (gone_ || aborting_ || end_asked_) return;
+  if (link_) throw std::system_error{std::make_error_code(std::errc::already_connected), "TLS is on already"};
+  auto session = std::make_unique<tls_session>(std::move(tls), std::move(server_name));
+  if (!out_.empty()) {
+    in_flight_ += out_.size();
+    reactor.perform(socket, command::send(std::move(out_)));
+    out_.clear();
+  }
+  tls_link::history before{in_flight_, reading_ ? granted_ : 0, std::move(in_), end_received_ && !end_told_};
+  in_.clear();
+  if (!end_told_) end_received_ = false;
+  link_ = &tls_link::attach(reactor, socket, std::move(session), limits_.handshake, std::move(before));
+  reactor.queue(*this);
+}
+
 }  // namespace detail
 
 void transport::write(buffer octets) { impl_.write(std::move(octets)); }
@@ -337,6 +380,13 @@ void transport::resume_reading() { impl_.resume_reading(); }
 void transport::register_producer(producer& p, producing how) { impl_.register_producer(p, how); }
 void transport::unregister_producer() { impl_.unregister_producer(); }
 void transport::set_limits(flow_limits limits) { impl_.set_limits(limits); }
+void transport::start_tls(tls_ptr tls, std::string server_name) {
+  impl_.start_tls(std::move(tls), std::move(server_name));
+}
+std::string_view transport::alpn() const noexcept {
+  return impl_.tls() ? impl_.tls()->session().alpn() : std::string_view{};
+}
+tls_info transport::tls() const { return impl_.tls() ? impl_.tls()->session().info() : tls_info{}; }
 void transport::set_no_delay(bool on) { impl_.reactor.kernel->set_no_delay(impl_.socket, on); }
 void transport::set_keep_alive(bool on) { impl_.reactor.kernel->set_keep_alive(impl_.socket, on); }
 std::size_t transport::buffered() const noexcept { return impl_.buffered(); }

@@ -9,6 +9,8 @@
 
 namespace midwire::detail {
 
+class tls_link;
+
 /// What stands between a protocol and its socket: the send account, the reasons not to read, the way to close.
 class transport_impl final : public socket_handler, public deferred_work, public mortal, private timer_hook {
  public:
@@ -31,6 +33,8 @@ class transport_impl final : public socket_handler, public deferred_work, public
   void register_producer(producer& p, producing how);
   void unregister_producer();
   void set_limits(flow_limits l);
+  void start_tls(tls_ptr tls, std::string server_name);
+  const tls_link* tls() const noexcept { return link_; }
 
   reactor_impl& reactor;
   socket_id socket;
@@ -51,7 +55,10 @@ class transport_impl final : public socket_handler, public deferred_work, public
   void stop_producer();
   void end_if_deaf();
   void reading();
+  reason why_ended(std::error_code error) const;
 
+  tls_link* link_ = nullptr;  // the reactor's; lives until this has told connection_lost
+  instant answer_until_ = instant::max();  // of a peer with TLS, once our close_notify has left
   factory_ptr factory_;
   std::unique_ptr<protocol> protocol_;
   transport face_{*this};

@@ -27,6 +27,8 @@ class MIDWIRE_API protocol {
  public:
   virtual ~protocol() = default;
   virtual void connection_made() {}
+  /// TLS is up, after transport().start_tls(); where it was there from the start, connection_made() says so.
+  virtual void handshake_completed() {}
   /// Yours: edit it, keep it, pass it on.
   virtual void data_received(chunk data) = 0;
   /// The peer's FIN; by default transport().lose_connection().
@@ -59,8 +61,9 @@ class MIDWIRE_API factory {
   virtual void stopped() {}
   /// Null refuses the connection: it is closed.
   virtual std::unique_ptr<protocol> build_protocol(const address& peer) = 0;
-  /// Of connections made by connect_*.
+  /// Of connections made by connect_*; and of those that a TLS listener took and whose handshake failed.
   virtual void connection_failed(const reason&) {}
+  /// Of connections made by connect_*.
   virtual void connection_lost(const reason&) {}
 
  private:

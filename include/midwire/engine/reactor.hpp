@@ -86,8 +86,14 @@ class MIDWIRE_API reactor {
   static reactor& current();
 
   listener& listen_tcp(std::uint16_t port, factory_ptr f, listen_options options = {});
+  /// connection_made comes when the handshake is done, within 10 s; build_protocol, too.
+  listener& listen_tls(std::uint16_t port, factory_ptr f, tls_ptr tls, listen_options options = {});
   listener& listen_unix(std::string path, factory_ptr f);
   deferred<protocol*> connect_tcp(std::string host, std::uint16_t port, factory_ptr f, connect_options options = {});
+  /// The certificate is checked for `host`, unless the context names another. Answers when the handshake is done, for
+  /// which there are 10 s on top of options.timeout.
+  deferred<protocol*> connect_tls(std::string host, std::uint16_t port, factory_ptr f, tls_ptr tls,
+                                  connect_options options = {});
   deferred<protocol*> connect_unix(std::string path, factory_ptr f);
   /// A UDP port (engine/datagram.hpp). The protocol may send and join groups at once; its started() comes from the loop.
   listener& listen_udp(std::uint16_t port, std::shared_ptr<datagram_protocol> p, listen_options options = {});
@@ -131,6 +137,7 @@ class MIDWIRE_API reactor {
   detail::reactor_impl& impl() noexcept { return *impl_; }
 
  private:
+  listener& open_ip_port(std::uint16_t port, const factory_ptr& f, const listen_options& options, const tls_ptr& tls);
   std::unique_ptr<detail::reactor_impl> impl_;
 };
 

@@ -2,6 +2,8 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
+#include <string_view>
 
 #include <midwire/base/address.hpp>
 #include <midwire/base/chunk.hpp>
@@ -14,6 +16,9 @@ class reactor;
 class protocol;
 class factory;
 class transport;
+class tls_context;
+using tls_ptr = std::shared_ptr<const tls_context>;
+struct tls_info;
 namespace detail {
 class transport_impl;
 }
@@ -69,6 +74,18 @@ class MIDWIRE_API transport {
   void register_producer(producer& p, producing how);
   void unregister_producer();
   void set_limits(flow_limits limits);
+  /// TLS from here on, in the context's role (STARTTLS): what was written before leaves in the clear, what is written
+  /// from now on waits for the handshake. protocol::handshake_completed() comes when it is done; connection_lost when
+  /// it fails or takes longer than flow_limits::handshake. Octets that have come and were not shown yet are taken for
+  /// TLS; what the protocol itself holds of them it must not use as if TLS had protected it (CVE-2011-0411): it should
+  /// then abort. \param server_name  of a client's context: whom to ask for and to check. Throws std::system_error when
+  /// that is
+  ///                     empty and the context must check it, and when TLS is on already.
+  void start_tls(tls_ptr tls, std::string server_name = {});
+  /// The protocol that both sides agreed on (RFC 7301); empty: none. As long as the transport lives.
+  std::string_view alpn() const noexcept;
+  /// What the handshake came to, with the peer's certificate. Put together at each call.
+  tls_info tls() const;
   void set_no_delay(bool on);
   void set_keep_alive(bool on);
   /// Octets written that the kernel has not taken yet.
