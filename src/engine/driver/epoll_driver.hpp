@@ -89,8 +89,6 @@ struct socket_state {
   bool want_read = false, want_write = false, always_ready = false;
   int number = 0;
 
-  mutable address local;
-  mutable bool local_known = false;
   address peer;
 
   bool queued() const noexcept { return pipe.held() > 0 || !queue.empty(); }

@@ -296,15 +296,10 @@ int epoll_driver::release(socket_id id) {
 address epoll_driver::local(socket_id id) const {
   const socket_state* s = find(id);
   if (!s || s->fd < 0 || s->is == role::watched) return {};
-  if (!s->local_known) {
-    kernel_address name;
-    name.prepare();
-    if (::getsockname(s->fd, name.get(), &name.size) != 0) return {};
-    s->local = name.value();
-    // It has none for good before it is connected.
-    s->local_known = s->is != role::connecting || s->local.port() != 0;
-  }
-  return s->local;
+  // Asked for once, if at all: whoever wants it more often keeps it, and an idle flow does not.
+  kernel_address name;
+  name.prepare();
+  return ::getsockname(s->fd, name.get(), &name.size) == 0 ? name.value() : address{};
 }
 
 address epoll_driver::peer(socket_id id) const {
