@@ -7,6 +7,7 @@
 #include <midwire/base/views.hpp>
 #include <midwire/engine/core/event.hpp>
 #include <midwire/engine/core/flow.hpp>
+#include <midwire/engine/core/message_stage.hpp>
 #include <midwire/engine/core/stage.hpp>
 #include <midwire/engine/core/timer_wheel.hpp>
 #include <midwire/engine/core/tls_errc.hpp>

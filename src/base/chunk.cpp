@@ -192,7 +192,7 @@ void chunk::append(chunk next) {
     return;
   }
   // Two slices that lie side by side already.
-  if (segment_ && segment_ == next.segment_ && data_ + size_ == next.data_) {
+  if (segment_ && touches(next)) {
     size_ += next.size_;
     return;
   }
@@ -221,6 +221,10 @@ void chunk::append(chunk next) {
 /// Takes a copy of the octets of `next` behind its own where that is cheap and saves much: they are few, pin a large
 /// segment, and there is room behind what nobody shares. \return whether it did
 bool chunk::absorb(const chunk& next) noexcept {
+  if (segment_ && touches(next)) {
+    size_ += next.size_;
+    return true;
+  }
   if (next.pinned() < segment_pool::size_of_class(0) || next.size_ > next.pinned() / 16) return false;
   if (!segment_ || segment_ == next.segment_ || segment_->holders != 1 || segment_->from == origin::adopted)
     return false;
@@ -232,7 +236,10 @@ bool chunk::absorb(const chunk& next) noexcept {
 }
 
 void chunk::compact() {
-  if (segment_ && size_ < segment_->capacity / 4) *this = chunk{bytes()};
+  if (!segment_ || size_ >= segment_->capacity / 4) return;
+  // A copy that would take as much again is none the better.
+  if (segment_->from == origin::pooled && size_ > small_size && segment_->cls == 0) return;
+  *this = chunk{bytes()};
 }
 
 std::size_t chunk::pinned() const noexcept { return segment_ ? segment_->capacity : 0; }
@@ -285,6 +292,34 @@ void buffer::append(chunk next) {
   if (last_ == capacity_) grow();
   ::new (static_cast<void*>(items_ + last_)) chunk(std::move(next));
   ++last_;
+}
+
+void buffer::make_room_in_front() {
+  // As much room as there are chunks: a row of them in front costs O(1) each.
+  const auto count = last_ - first_, front = std::max<std::uint32_t>(count, 1), capacity = count + front;
+  chunk* to = items_;
+  if (capacity > capacity_) to = static_cast<chunk*>(::operator new(capacity * sizeof(chunk)));
+  for (auto i = count; i-- > 0;) {
+    ::new (static_cast<void*>(to + front + i)) chunk(std::move(items_[first_ + i]));
+    items_[first_ + i].~chunk();
+  }
+  if (to != items_) {
+    if (items_ != inline_items()) ::operator delete(items_);
+    items_ = to, capacity_ = capacity;
+  }
+  first_ = front, last_ = front + count;
+}
+
+void buffer::prepend(chunk previous) {
+  if (first_ == last_ || previous.empty()) return append(std::move(previous));
+  octets_ += previous.size();
+  if (items_[first_].segment_ && previous.touches(items_[first_])) {
+    previous.size_ += items_[first_].size_;
+    items_[first_] = std::move(previous);
+    return;
+  }
+  if (first_ == 0) make_room_in_front();
+  ::new (static_cast<void*>(items_ + --first_)) chunk(std::move(previous));
 }
 
 void buffer::append(buffer next) {

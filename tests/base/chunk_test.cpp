@@ -138,6 +138,14 @@ TEST(Chunk, CompactFreesALargeSegment) {
   EXPECT_EQ(c.size(), 64u);
 }
 
+TEST(Chunk, CompactDoesNotCopyForNothing) {
+  chunk c{std::string(600, 'x')};
+  c.append(chunk{std::string(100, 'y')});
+  const auto* where = c.bytes().data();
+  c.compact();
+  EXPECT_EQ(c.bytes().data(), where) << "the next smaller segment is too small";
+}
+
 TEST(Chunk, DetachedTextLeavesTheLoop) {
   std::string text = chunk{"travels"}.detach();
   std::thread{[&] { text += " far"; }}.join();
@@ -195,13 +203,51 @@ TEST(Buffer, KeepsOrderAndCountsOctets) {
   EXPECT_EQ(joined.text(), "hree");
 }
 
+TEST(Buffer, SlicesThatLieSideBySideAreOneChunk) {
+  chunk whole{std::string(1000, 'x')};
+  const auto* where = whole.bytes().data();
+  buffer b;
+  for (int i = 0; i < 1000; ++i) b.append(whole.take_front(1));
+  EXPECT_EQ(b.chunks(), 1u) << "a row of tiny slices takes no memory of its own";
+  EXPECT_EQ(b.begin()->bytes().data(), where);
+  buffer front;
+  front.append(b.take_front(400));
+  b.prepend(front.pop_front());
+  EXPECT_EQ(b.chunks(), 1u);
+  EXPECT_EQ(b.size(), 1000u);
+  // Others that only look alike are not.
+  b.append(chunk{"yz"});
+  EXPECT_EQ(b.text(), std::string(1000, 'x') + "yz");
+}
+
+TEST(Buffer, PrependTakesWhatAppendTakes) {
+  buffer b;
+  std::string model;
+  for (int i = 0; i < 100; ++i) {
+    b.prepend(chunk{std::to_string(i)});
+    model = std::to_string(i) + model;
+    if (i % 3 == 0) {
+      b.prepend(b.pop_front());
+      b.prepend(chunk{});
+    }
+    ASSERT_EQ(b.text(), model);
+    ASSERT_EQ(b.size(), model.size());
+  }
+}
+
 TEST(Buffer, RandomOperationsEqualAString) {
   random_source random{11};
   for (int round = 0; round < 300; ++round) {
     buffer b;
     std::string model;
     for (int step = 0; step < 60; ++step) {
-      switch (random.below(5)) {
+      switch (random.below(6)) {
+        case 4: {
+          const std::string piece(random.below(30), static_cast<char>('A' + random.below(26)));
+          b.prepend(chunk{piece});
+          model = piece + model;
+          break;
+        }
         case 0:
         case 1: {
           const std::string piece(random.below(30), static_cast<char>('a' + random.below(26)));

@@ -78,6 +78,7 @@ class MIDWIRE_API chunk {
   friend class buffer;
   friend class segment_pool;
   bool absorb(const chunk& next) noexcept;
+  bool touches(const chunk& next) const noexcept { return segment_ == next.segment_ && data_ + size_ == next.data_; }
   chunk(detail::segment* s, std::uint8_t* data, std::size_t size) noexcept : segment_{s}, data_{data}, size_{size} {}
   void forget() noexcept { segment_ = nullptr, data_ = nullptr, size_ = 0; }
   void release() noexcept {
@@ -110,8 +111,11 @@ class MIDWIRE_API buffer {
 
   /// Empty chunks are left out. Few octets of a large segment are copied behind the chunk before them when there is
   /// room: a row of tiny receives that has to wait does not pin a segment for each.
+  /// A slice that lies right behind the last chunk makes that one longer.
   void append(chunk next);
   void append(buffer next);
+  /// In front of what is here; O(1) behind a pop_front().
+  void prepend(chunk previous);
   chunk* begin() noexcept { return items_ + first_; }
   chunk* end() noexcept { return items_ + last_; }
   const chunk* begin() const noexcept { return items_ + first_; }
@@ -137,6 +141,7 @@ class MIDWIRE_API buffer {
   void steal(buffer& other) noexcept;
   void clear_storage() noexcept;
   void grow();
+  void make_room_in_front();
   chunk* inline_items() noexcept { return reinterpret_cast<chunk*>(inline_); }
 
   std::size_t octets_ = 0;

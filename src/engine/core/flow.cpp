@@ -226,57 +226,72 @@ void flow_impl::run_direction(direction d) {
 void flow_impl::run_lane(std::size_t i, direction d) {
   auto& lane = slots[i]->lanes[index_of(d)];
   const auto live = [this] { return state_ == state::open && !reset_asked_; };
-  while (live()) {
-    if (lane.held) {
-      if (lane.held->said == held_octets::answer::none) {
-        if (lane.end != end_mark::rst) return;
-        settle_hold(i, d, held_octets::answer::drop);  // E8: a reset goes past what is held
-      } else {
-        settle_hold(i, d, lane.held->said);
+  end_mark end = end_mark::none;
+  do {
+    while (live()) {
+      if (lane.held) {
+        if (lane.held->said == held_octets::answer::none) {
+          if (lane.end != end_mark::rst) return;
+          settle_hold(i, d, held_octets::answer::drop);  // E8: a reset goes past what is held
+        } else {
+          settle_hold(i, d, lane.held->said);
+        }
+        continue;
       }
-      continue;
+      if (lane.input.empty()) break;
+      if (lane.kept.empty() && lane.bypass > 0) {
+        const std::size_t n = static_cast<std::size_t>(std::min<std::uint64_t>(lane.bypass, lane.input.size()));
+        buffer passed = lane.input.take_front(n);
+        if (lane.bypass != ~std::uint64_t{0}) lane.bypass -= n;
+        lane.count.in += n, lane.count.out += n, lane.count.bypassed += n;
+        lane.offset += n;
+        emit(i, d, std::move(passed));
+        continue;
+      }
+      if (!lane.kept.empty() && lane.input.size() < lane.at_least && !choked(d)) break;
+      chunk data = take_shown(lane);
+      const std::size_t shown = data.size();
+      show(i, d, shown, false, [&](stage& s, stage_context& c) { return s.on_data(c, d, std::move(data)); });
     }
-    if (lane.input.empty()) break;
-    if (lane.kept.empty() && lane.bypass > 0) {
-      const std::size_t n = static_cast<std::size_t>(std::min<std::uint64_t>(lane.bypass, lane.input.size()));
-      buffer passed = lane.input.take_front(n);
-      if (lane.bypass != ~std::uint64_t{0}) lane.bypass -= n;
-      lane.count.in += n, lane.count.out += n, lane.count.bypassed += n;
-      lane.offset += n;
-      emit(i, d, std::move(passed));
-      continue;
-    }
-    chunk data;
-    if (!lane.kept.empty()) {
-      if (lane.input.size() < lane.at_least) break;
-      std::size_t fresh = 0;
-      data = std::move(lane.kept);
-      lane.kept_until = instant::max();
-      do {
-        fresh += lane.input.begin()->size();
-        data.append(lane.input.pop_front());
-      } while (fresh < lane.at_least && !lane.input.empty());
-      lane.count.in += fresh;
-    } else {
-      data = lane.input.pop_front();
-      lane.count.in += data.size();
-    }
-    const std::size_t shown = data.size();
-    show(i, d, shown, false, [&](stage& s, stage_context& c) { return s.on_data(c, d, std::move(data)); });
-  }
-  if (!live() || lane.held || lane.end == end_mark::none || lane.end_shown) return;
-  // Fewer new octets than the stage asked for: it gets them with what it kept, there will be no more.
-  chunk rest = std::move(lane.kept);
-  lane.kept_until = instant::max();
-  while (!lane.input.empty()) {
-    lane.count.in += lane.input.begin()->size();
-    rest.append(lane.input.pop_front());
-  }
-  lane.end_shown = true;
-  const end_mark end = lane.end;
-  const std::size_t shown = rest.size();
-  show(i, d, shown, true, [&](stage& s, stage_context& c) { return s.on_end(c, d, std::move(rest)); });
+    if (!live() || lane.held || lane.end == end_mark::none || lane.end_shown) return;
+    // Fewer new octets than the stage asked for: it gets them with what it kept, there will be no more.
+    chunk rest = take_shown(lane, ~std::size_t{0});
+    lane.end_shown = true;
+    end = lane.end;
+    const std::size_t shown = rest.size();
+    show(i, d, shown, true, [&](stage& s, stage_context& c) { return s.on_end(c, d, std::move(rest)); });
+  } while (!lane.end_shown);  // it decided about a part, and wants to see the rest first
   if (live() && !lane.held && lane.end != end_mark::none) pass_end(i, d, end);
+}
+
+/// Whether a stage waits for octets that nobody will read: the direction is full of what is kept and of what came
+/// behind it. It is shown what there is; to keep that, too, is over its limit (E11).
+bool flow_impl::choked(direction d) const noexcept {
+  const way& w = of(d);
+  return w.waiting >= limits.high && w.in_flight == 0 && w.out.empty();
+}
+
+/// What was kept, with the new octets that the stage asked for; or with `at_least` of them, as far as there are.
+chunk flow_impl::take_shown(stage_slot::lane& lane, std::size_t at_least) {
+  chunk data = std::move(lane.kept);
+  if (at_least == 0) at_least = data.empty() ? 1 : lane.at_least;
+  lane.kept_until = instant::max();
+  std::size_t fresh = 0;
+  if (!lane.input.empty()) {
+    fresh = lane.input.begin()->size();
+    chunk first = lane.input.pop_front();
+    if (fresh >= at_least || lane.input.empty()) {
+      data.append(std::move(first));
+    } else {
+      // Several pieces are copied once, not each behind the others.
+      buffer all{std::move(data), std::move(first)};
+      for (; fresh < at_least && !lane.input.empty(); all.append(lane.input.pop_front()))
+        fresh += lane.input.begin()->size();
+      data = std::move(all).join();
+    }
+  }
+  lane.count.in += fresh;
+  return data;
 }
 
 template <class Call>
@@ -300,6 +315,13 @@ void flow_impl::show(std::size_t i, direction d, std::size_t shown, bool ending_
 void flow_impl::apply(std::size_t i, direction d, verdict v, std::size_t shown, bool ending_now) {
   auto& lane = slots[i]->lanes[index_of(d)];
   way& w = of(d);
+  if (!v.unseen_.empty()) {
+    // As if they had not come yet: they are shown when this verdict has been carried out, a hold of it settled.
+    const std::size_t unseen = v.unseen_.size();
+    shown -= unseen, lane.count.in -= unseen;
+    lane.input.prepend(std::move(v.unseen_));
+    if (std::exchange(ending_now, false)) lane.end_shown = false;
+  }
   const std::size_t out = v.out_.size(), rest = v.rest_.size();
   std::size_t stays = 0;
   const bool last = ending_now || v.after_ != verdict::after::nothing;
@@ -333,6 +355,7 @@ void flow_impl::apply(std::size_t i, direction d, verdict v, std::size_t shown, 
       v.rest_.compact();
       auto held = std::make_shared<held_octets>();
       held->owner = this, held->stage = i, held->dir = d, held->octets.append(std::move(v.rest_)), held->then = v.then_;
+      held->framing = std::move(v.framing_);
       if (v.at_most_.count() > 0) held->deadline = add_time(now, v.at_most_);
       lane.held = held;
       lane.count.held = stays;
@@ -634,12 +657,8 @@ void flow_impl::expire() {
                                                                : held_octets::answer::close;
       }
       if (!lane.kept.empty() && lane.kept_until <= now && !lane.held) {
-        chunk kept = std::move(lane.kept);
-        lane.kept_until = instant::max();
-        while (!lane.input.empty()) {  // fewer than it asked for, but they belong behind it
-          lane.count.in += lane.input.begin()->size();
-          kept.append(lane.input.pop_front());
-        }
+        // Fewer new ones than it asked for, but they belong behind it.
+        chunk kept = take_shown(lane, ~std::size_t{0});
         const std::size_t shown = kept.size();
         show(i, d, shown, false, [&](stage& s, stage_context& c) { return s.on_expired(c, d, std::move(kept)); });
       } else if (limits.message.count() > 0 && lane.kept_since != instant{} &&

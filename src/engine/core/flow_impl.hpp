@@ -18,6 +18,7 @@ struct held_octets {
   std::size_t stage = 0;
   direction dir{};
   buffer octets;
+  std::unique_ptr<held_framing> framing;  // null: they are no message
   on_expiry then = on_expiry::pass;
   instant deadline = instant::max();
   enum class answer : std::uint8_t { none, pass, drop, close } said = answer::none;
@@ -126,6 +127,8 @@ class flow_impl {
   void work();
   void run_direction(direction d);
   void run_lane(std::size_t i, direction d);
+  bool choked(direction d) const noexcept;
+  static chunk take_shown(stage_slot::lane& lane, std::size_t at_least = 0);
   template <class Call>
   void show(std::size_t i, direction d, std::size_t shown, bool ending, Call call);
   void apply(std::size_t i, direction d, verdict v, std::size_t shown, bool ending);

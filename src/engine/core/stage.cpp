@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include <midwire/engine/core/message_stage.hpp>
+
 #include "engine/core/flow_impl.hpp"
 
 namespace midwire {
@@ -131,7 +133,10 @@ hold_token::operator bool() const noexcept { return held_ && held_->owner && hel
 byte_view hold_token::bytes() const {
   if (!*this) return {};
   if (held_->octets.chunks() > 1) held_->octets = buffer{std::move(held_->octets).join()};
-  return held_->octets.empty() ? byte_view{} : held_->octets.begin()->bytes();
+  if (held_->octets.empty()) return {};
+  const byte_view all = held_->octets.begin()->bytes();
+  if (!held_->framing) return all;
+  return all.subspan(held_->framing->front, all.size() - held_->framing->front - held_->framing->back);
 }
 void hold_token::release() {
   if (!*this) return;
@@ -141,6 +146,11 @@ void hold_token::release() {
 }
 void hold_token::replace(buffer instead) {
   if (!*this) return;
+  if (held_->framing) {
+    bytes();  // makes one chunk of them
+    const chunk like = held_->octets.empty() ? chunk{} : held_->octets.begin()->share();
+    instead = held_->framing->by->reframe(held_->dir, like.bytes(), std::move(instead));
+  }
   auto& w = held_->owner->ways[index_of(held_->dir)];
   const auto before = held_->octets.size(), after = instead.size();
   w.waiting = w.waiting - before + after;

@@ -19,7 +19,14 @@ class stage_context;
 namespace detail {
 struct held_octets;
 class flow_impl;
+class message_stage_base;
 struct stage_slot;
+
+/// How the octets of a held message lie around its payload, and who can frame another payload in its place.
+struct held_framing {
+  message_stage_base* by;
+  std::size_t front, back;  // octets around the payload
+};
 }  // namespace detail
 
 /// What a hold's deadline does with what is held.
@@ -42,7 +49,8 @@ class MIDWIRE_API pause_token {
 };
 
 /// Names octets that a stage holds; the flow owns them. Destroyed unanswered it does what its on_expiry says, once.
-/// The token of an ended flow is empty, and answering it does nothing.
+/// The token of an ended flow is empty, and answering it does nothing. What a message_stage holds is a message: the
+/// token shows and replaces its payload, and proto::encode_error from replace() leaves it held.
 class MIDWIRE_API hold_token {
  public:
   hold_token() noexcept;
@@ -112,11 +120,15 @@ class [[nodiscard]] verdict {
 
  private:
   friend class detail::flow_impl;
+  friend class detail::message_stage_base;
   enum class kind : std::uint8_t { pass, drop, keep, hold };
   enum class after : std::uint8_t { nothing, close, reset };
   verdict() = default;
   buffer out_;
   chunk rest_;
+  // What lies behind the message that this is about: not decided yet, shown again when this has been carried out.
+  chunk unseen_;
+  std::unique_ptr<detail::held_framing> framing_;  // of a hold
   std::size_t at_least_ = 1;
   duration at_most_{};
   const char* why_ = nullptr;
