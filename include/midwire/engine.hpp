@@ -5,6 +5,8 @@
 #include <midwire/base/chunk.hpp>
 #include <midwire/base/reason.hpp>
 #include <midwire/base/views.hpp>
+#include <midwire/engine/awaiter.hpp>
+#include <midwire/engine/channel.hpp>
 #include <midwire/engine/core/event.hpp>
 #include <midwire/engine/core/flow.hpp>
 #include <midwire/engine/core/message_stage.hpp>
@@ -22,6 +24,9 @@
 #include <midwire/engine/reactor.hpp>
 #include <midwire/engine/reconnecting.hpp>
 #include <midwire/engine/relay.hpp>
+#include <midwire/engine/stream.hpp>
+#include <midwire/engine/task.hpp>
+#include <midwire/engine/thread_work.hpp>
 #include <midwire/engine/tls.hpp>
 #include <midwire/engine/transport.hpp>
 #include <midwire/proto/framers.hpp>

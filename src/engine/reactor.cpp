@@ -9,9 +9,11 @@
 
 #include <midwire/base/assert.hpp>
 
+#include "engine/coroutine_loop.hpp"
 #include "engine/dialer.hpp"
 #include "engine/listener_state.hpp"
 #include "engine/reactor_impl.hpp"
+#include "engine/thread_work_desk.hpp"
 #include "engine/transport_impl.hpp"
 
 namespace midwire {
@@ -63,12 +65,15 @@ reactor_impl::reactor_impl(reactor& r, std::unique_ptr<driver> k, reactor_option
 }
 
 reactor_impl::~reactor_impl() {
-  // What is still open is torn down without a word to anybody: the loop is gone.
+  // What is still open is torn down without a word to anybody: the loop is gone. Coroutines first: they use the rest.
+  if (coroutines) coroutines->end();
+  if (desk) desk->close();
   resolver_.reset();
   later.clear(), when_running.clear();
   owned.clear();
   graveyard.clear();
   listeners.clear();
+  coroutines.reset();
   std::erase(made, this);
 }
 
@@ -216,6 +221,8 @@ void reactor_impl::run() {
   }
   innermost = outer;
   while (!stopping) turn(std::chrono::hours{1});
+  stopping = false;
+  if (coroutines) coroutines->shut_down(options.shutdown);
   kernel->flush_datagrams();  // it may have been stopped before its first turn
   running = false;
 }

@@ -46,6 +46,9 @@ class mortal {
 
 void log(int level, std::string_view line);
 
+class coroutine_loop;
+class work_desk;
+
 class reactor_impl {
  public:
   reactor_impl(reactor& self, std::unique_ptr<driver> kernel, reactor_options options);
@@ -111,6 +114,8 @@ class reactor_impl {
   std::vector<std::unique_ptr<listener>> listeners;
   std::unordered_map<int, std::pair<socket_id, std::unique_ptr<socket_handler>>> watches, signals;
   std::unique_ptr<resolver> resolver_;
+  std::shared_ptr<coroutine_loop> coroutines;  // made when the first one comes
+  std::shared_ptr<work_desk> desk;            // made with the first work for a thread
 
   void catch_up();
   void own(std::unique_ptr<mortal> m) {

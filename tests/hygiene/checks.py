@@ -219,12 +219,37 @@ def own_header_first(s):
         yield 1, f"does not include {own[0]} first"
 
 
+CAPTURES = re.compile(r"(?<![\w)\]\[])\[\s*[^\[\]\s][^\[\]]*\]\s*(?:[({<]|mutable\b|->)")
+
+
+def expression(code, start):
+    """The code from there to the end of the expression it is in: a semicolon, or a bracket that closes what is around."""
+    depth = 0
+    for at in range(start, len(code)):
+        if code[at] in "([{":
+            depth += 1
+        elif code[at] in ")]}":
+            depth -= 1
+        if depth < 0 or depth == 0 and code[at] == ";":
+            return code[start:at]
+    return code[start:]
+
+
 def co_await_captures(s):
     """g++ 12 destroys what a lambda inside a co_await expression captured twice."""
+    if not s.is_cpp or s.path.startswith("tests/nocompile/"):
+        return
+    for wait in re.finditer(r"\bco_await\b", s.code):
+        if CAPTURES.search(expression(s.code, wait.end())):
+            yield line_of(s.code, wait.start()), "a capture list inside a co_await expression"
+
+
+def co_await_bindings(s):
+    """A structured binding of what was awaited leaks with later compilers (g++ 15)."""
     if not s.is_cpp:
         return
-    for wait in re.finditer(r"\bco_await\b([^;{}]*?)(?<![\w)\]\[])\[\s*[^\[\]\s][^\[\]]*\]\s*[({]", s.code):
-        yield line_of(s.code, wait.start()), "a capture list inside a co_await expression"
+    for bind in re.finditer(r"\bauto\s*&{0,2}\s*\[[^\]]*\]\s*[=({]\s*(?:\(\s*)*co_await\b", s.code):
+        yield line_of(s.code, bind.start()), "a structured binding of a co_await: name the value first"
 
 
 def too_long(s):
@@ -297,5 +322,5 @@ def globbed(s):
 
 ALL = [
     wrong_includes, third_party, io_in_cores, foreign_types, missing_export, loud_library, using_namespace,
-    pragma_once, own_header_first, co_await_captures, too_long, unkind_todo, white_space, untested, globbed,
+    pragma_once, own_header_first, co_await_captures, co_await_bindings, too_long, unkind_todo, white_space, untested, globbed,
 ]  # fmt: skip

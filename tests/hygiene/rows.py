@@ -65,7 +65,7 @@ TESTED_IN = {
     "src/base/assert.cpp": "tests/base/chunk_test.cpp",
     "src/engine/core/flow_reading.cpp": "tests/engine/flow_test.cpp",
     "src/engine/driver/epoll_": "tests/engine/driver_test.cpp",
-    "src/engine/deferred.cpp": "tests/engine/transport_test.cpp",
+    "src/engine/coroutine_loop.cpp": "tests/engine/task_test.cpp",
     "src/engine/spawn_child.cpp": "tests/engine/process_test.cpp",
     "src/engine/core/tls_errc.cpp": "tests/engine/tls_context_test.cpp",
     "src/engine/tls/tls_pem.cpp": "tests/engine/tls_context_test.cpp",

@@ -12,6 +12,7 @@
 #include <midwire/engine/deferred.hpp>
 #include <midwire/engine/driver.hpp>
 #include <midwire/engine/protocol.hpp>
+#include <midwire/engine/thread_work.hpp>
 
 namespace midwire {
 
@@ -23,6 +24,7 @@ class datagram_protocol;
 class process_protocol;
 class resolver;
 struct process_options;
+class stream;
 
 struct reactor_options {
   int accept_batch = 64;
@@ -30,6 +32,8 @@ struct reactor_options {
   bool splice = true;
   /// Of what is random (the jitter of backoff): the same seed gives the same. 0: another one each time.
   std::uint64_t seed = 0;
+  /// For what on_shutdown() asked for, all in all.
+  duration shutdown = std::chrono::seconds{10};
 };
 
 /// An open port.
@@ -75,7 +79,8 @@ class MIDWIRE_API reactor {
   reactor& operator=(const reactor&) = delete;
   ~reactor();
 
-  /// Turns until stop(); can run again afterwards.
+  /// Turns until stop(), and on until what on_shutdown() asked for is done, or its time is over, or stop() is called
+  /// again. Can run again afterwards.
   void run();
   void stop();
   /// One turn: waits at most `at_most` for something to happen, then handles all of it.
@@ -123,10 +128,35 @@ class MIDWIRE_API reactor {
   void call_when_running(callback<void()> then);
   /// Instead of the signal's own action. Blocks the signal for this thread and those it makes.
   void on_signal(int number, callback<void()> then);
+  /// Runs work(arguments...) on one of four threads, which the process makes at first use, and gives what it returns or
+  /// throws to this loop. Callable and arguments are moved to the thread and end there. Cancelled, or when the reactor
+  /// goes, it is not begun, or its result is dropped; nothing waits for it.
+  ///
+  /// g++ 12: a closure with captures that have destructors needs a name (`co_await r.defer_to_thread(work)`).
+  template <named_or_trivial F, await_safe... A>
+  auto defer_to_thread(F&& work, A&&... arguments)
+      -> deferred<std::invoke_result_t<std::decay_t<F>&, std::decay_t<A>...>> {
+    return detail::work_on_thread<std::invoke_result_t<std::decay_t<F>&, std::decay_t<A>...>>(
+        *impl_, std::forward<F>(work), std::forward<A>(arguments)...);
+  }
   /// The one member that other threads may call.
   void call_from_thread(callback<void()> then);
   void watch(int fd, bool read, bool write, callback<void(bool readable, bool writable)> ready);
   void unwatch(int fd);
+
+  /// Connects, for coroutines: see parse_endpoint(). A text that is none throws std::system_error.
+  deferred<stream> open(std::string_view endpoint);
+  /// Serves each connection by a coroutine of its own. One that an exception leaves resets its connection; when the
+  /// connection is gone and this is what it was told, that is no failure.
+  listener& listen(std::string_view endpoint, task<> (*serve)(stream));
+  /// Awaited by a coroutine on this loop; zero or less gives the others a turn.
+  awaiter<void> sleep(duration from_now);
+  /// Owns the coroutine from now on and begins it in the next turn. What leaves it by exception is logged and counted;
+  /// when the reactor goes, it is destroyed where it stands.
+  void spawn(task<> body);
+  /// When run() is about to end, all of these at the same time, for at most reactor_options::shutdown; each once. The
+  /// callback stays until the coroutine is gone, so it may capture.
+  void on_shutdown(callback<task<>()> make);
 
   const reactor_options& options() const noexcept;
   /// Exceptions that left callbacks, since the start.
