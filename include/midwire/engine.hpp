@@ -18,6 +18,7 @@
 #include <midwire/engine/driver.hpp>
 #include <midwire/engine/endpoint.hpp>
 #include <midwire/engine/names.hpp>
+#include <midwire/engine/policy.hpp>
 #include <midwire/engine/pool.hpp>
 #include <midwire/engine/process.hpp>
 #include <midwire/engine/protocol.hpp>

@@ -1,9 +1,11 @@
 #include <midwire/engine/transport.hpp>
 
 #include <algorithm>
+#include <cerrno>
 #include <exception>
 #include <system_error>
 
+#include "engine/redialer.hpp"
 #include "engine/tls/tls_link.hpp"
 #include "engine/transport_impl.hpp"
 
@@ -26,6 +28,7 @@ protocol* transport_impl::start(reactor_impl& r, socket_id s, const address& pee
   auto t = std::make_unique<transport_impl>(r, s, peer, f, std::move(p), client);
   auto* const impl = t.get();
   r.own(std::move(t));
+  r.guard([&] { factory_access::begin(*f, *impl); });
   impl->begin();
   return made;
 }
@@ -43,7 +46,7 @@ transport_impl::transport_impl(reactor_impl& r, socket_id s, const address& p, f
   protocol_->transport_ = &face_;
   reactor.handle(socket, *this);
   link_ = tls_link::on(reactor, socket);
-  last_activity_ = reactor.now;
+  last_activity_ = made_at_ = reactor.now;
   ++reactor.load;
 }
 
@@ -76,6 +79,10 @@ void transport_impl::call(F&& f) {
   ending_ = reason{ending::failed, {}, what};
 }
 
+void transport_impl::log_chunks(const buffer& octets) {
+  for (const chunk& c : octets) call([&] { governor_->log_octets("writes", c.bytes()); });
+}
+
 void transport_impl::begin() {
   call([&] { protocol_->connection_made(); });
   after_callback();
@@ -85,18 +92,18 @@ void transport_impl::on_event(socket_id, event what) {
   if (gone_) return;
   switch (what.what()) {
     case event::kind::data_received:
-      last_activity_ = reactor.now;
+      last_activity_ = reactor.now, heard_ = true;
       granted_ -= std::min<std::uint64_t>(granted_, what.data().size());
+      if (governor_) governor_->was_read(what.data().size());
       if (!losing_) in_.append(std::move(what.data()));
       break;
     case event::kind::octets_sent: {
-      const auto n = static_cast<std::size_t>(std::min<std::uint64_t>(what.octets(), in_flight_));
-      in_flight_ -= n;
+      octets_taken(what.octets());
       last_activity_ = reactor.now;
       if (losing_ && limits_.linger.count() > 0) linger_until_ = add_time(reactor.now, limits_.linger);
       break;
     }
-    case event::kind::end_received: end_received_ = true, reading_ = false; break;
+    case event::kind::end_received: heard_ = end_received_ = true, reading_ = false; break;
     case event::kind::reset_received:
       reading_ = false;
       if (losing_ && what.error() == tls_errc::truncated) {  // what it cut short nobody waits for
@@ -114,6 +121,7 @@ void transport_impl::on_event(socket_id, event what) {
       if (!ending_) ending_ = link_->failure();
       break;
     case event::kind::hung_up: hung_up_ |= what.broken(); break;
+    case event::kind::file_failed: file_failed(what.error()); break;
     default: break;
   }
   deliver();
@@ -140,6 +148,7 @@ void transport_impl::end_if_deaf() {
 void transport_impl::deliver() {
   while (!gone_ && !paused_ && !losing_ && !aborting_ && !in_.empty()) {
     chunk next = in_.pop_front();
+    if (governor_ && governor_->logs()) call([&] { governor_->log_octets("reads", next.bytes()); });
     call([&] { protocol_->data_received(std::move(next)); });
   }
   if (losing_) in_.clear();
@@ -202,30 +211,43 @@ void transport_impl::pump() {
   }
   if (aborting_) return pump();
   if (end_asked_) stop_producer();
-  if (!out_.empty()) {
-    in_flight_ += out_.size();
-    reactor.perform(socket, command::send(std::move(out_)));
-    out_.clear();
-  }
-  if (end_asked_ && !end_sent_) {
+  hand_over();
+  if (aborting_) return pump();
+  if (end_asked_ && !end_sent_ && out_.empty() && files_.empty()) {
     end_sent_ = true;
     reactor.perform(socket, command::send_end());
   }
-  if (full_since_ == instant::max() && buffered() >= limits_.high)
+  // What a rate of ours holds back is not the peer's doing; a file keeps its socket full.
+  if (!held_back_ && full_since_ == instant::max() && (buffered() >= limits_.high || !files_.empty()))
     full_since_ = reactor.now;
-  else if (buffered() <= limits_.low)
+  else if (held_back_ || (buffered() <= limits_.low && files_.empty()))
     full_since_ = instant::max();
   reading();
 }
 
 void transport_impl::reading() {
+  read_at_ = instant::max();
   // When losing, what the peer still sends is drained: unread, it would turn our close into a reset.
   const bool want = !end_received_ && !broken_ && (losing_ || (!paused_ && in_.size() < limits_.high));
+  if (governor_ && (!want || losing_)) governor_->rest();
   if (!want) {
     if (std::exchange(reading_, false)) reactor.perform(socket, command::stop_reading());
     return;
   }
-  const std::uint64_t room = losing_ ? limits_.high : limits_.high - std::min(in_.size(), limits_.high);
+  std::uint64_t room = losing_ ? limits_.high : limits_.high - std::min(in_.size(), limits_.high);
+  if (governor_ && !losing_) {
+    const std::uint64_t allowed = governor_->may_read(room, reactor.now);
+    if (allowed == 0) {
+      // Until the rate lets more through the socket is not read.
+      if (granted_ == 0 || !reading_) {
+        read_at_ = governor_->read_at(room, reactor.now);
+        granted_ = 0;
+        if (std::exchange(reading_, false)) reactor.perform(socket, command::stop_reading());
+      }
+      return;
+    }
+    room = allowed;
+  }
   if (!reading_ || granted_ < room / 2) {
     reading_ = true, granted_ = room;
     reactor.perform(socket, command::start_reading(room));
@@ -237,10 +259,11 @@ void transport_impl::plan() {
   instant due = instant::max();
   const auto consider = [&](instant at) { due = std::min(due, at); };
   if (limits_.idle.count() > 0) consider(add_time(last_activity_, limits_.idle));
+  consider(read_at_), consider(write_at_), consider(first_by());
   // A TLS peer owes a close_notify; many never send it (lesson 15).
   if (link_ && losing_ && end_sent_ && in_flight_ == 0 && answer_until_ == instant::max())
     answer_until_ = add_time(reactor.now, tls_answer_wait);
-  if (losing_) consider(std::min(linger_until_, answer_until_));
+  if (losing_ && !held_back_) consider(std::min(linger_until_, answer_until_));
   if (limits_.stuck.count() > 0 && full_since_ != instant::max()) consider(add_time(full_since_, limits_.stuck));
   if (limits_.half_closed.count() > 0 && !losing_ && end_sent_ != end_received_) {
     half_since_ = last_activity_;
@@ -259,8 +282,8 @@ void transport_impl::plan() {
 void transport_impl::fired() {
   if (gone_) return;
   const instant now = reactor.now;
-  if (losing_ && std::min(linger_until_, answer_until_) <= now) {
-    const bool flushed = buffered() == 0;
+  if (losing_ && !held_back_ && std::min(linger_until_, answer_until_) <= now) {
+    const bool flushed = buffered() == 0 && files_.empty();
     if (!flushed) aborting_ = true;
     lost(flushed ? reason{ending::done} : reason{ending::timed_out, {}, "the peer took nothing while we closed"});
   } else if (limits_.stuck.count() > 0 && full_since_ != instant::max() &&
@@ -271,6 +294,11 @@ void transport_impl::fired() {
              (half_since_ != instant::max() && add_time(half_since_, limits_.half_closed) <= now)) {
     aborting_ = true;
     lost(reason{ending::timed_out, {}, "idle"});
+  } else if (first_by() <= now) {
+    aborting_ = true;
+    lost(reason{ending::timed_out, {}, "nothing came in time"});
+  } else if (read_at_ <= now || write_at_ <= now) {
+    after_callback();
   } else {
     plan();
   }
@@ -289,7 +317,9 @@ void transport_impl::lost(reason why) {
   reactor.perform(socket, aborting_ && !broken_ ? command::reset() : command::close());
   reactor.forget(socket);
   stop_producer();
-  out_.clear(), in_.clear();
+  out_.clear(), in_.clear(), files_.clear();
+  if (governor_ && governor_->logs()) reactor.guard([&] { governor_->log_end(why); });
+  governor_.reset();
   reactor.guard([&] { protocol_->connection_lost(why); });
   self.reset();
   if (client_) reactor.guard([&] { factory_->connection_lost(why); });
@@ -303,7 +333,12 @@ void transport_impl::stop_producer() {
 
 void transport_impl::write(buffer octets) {
   if (gone_ || end_asked_ || aborting_ || octets.empty()) return;
-  out_.append(std::move(octets));
+  if (files_.empty()) {
+    out_.append(std::move(octets));
+  } else {
+    behind_files_ += octets.size();
+    files_.back().behind.append(std::move(octets));
+  }
   reactor.queue(*this);
 }
 
@@ -356,9 +391,12 @@ void transport_impl::set_limits(flow_limits l) {
 void transport_impl::start_tls(tls_ptr tls, std::string server_name) {
   if (gone_ || aborting_ || end_asked_) return;
   if (link_) throw std::system_error{std::make_error_code(std::errc::already_connected), "TLS is on already"};
+  if (!files_.empty())
+    throw std::system_error{std::make_error_code(std::errc::operation_in_progress), "a file is still being sent"};
   auto session = std::make_unique<tls_session>(std::move(tls), std::move(server_name));
   if (!out_.empty()) {
     in_flight_ += out_.size();
+    if (governor_) governor_->was_written(out_.size());  // a rate is made up for behind it
     reactor.perform(socket, command::send(std::move(out_)));
     out_.clear();
   }
@@ -387,6 +425,7 @@ std::string_view transport::alpn() const noexcept {
   return impl_.tls() ? impl_.tls()->session().alpn() : std::string_view{};
 }
 tls_info transport::tls() const { return impl_.tls() ? impl_.tls()->session().info() : tls_info{}; }
+void transport::send_file(int fd, std::uint64_t offset, std::uint64_t octets) { impl_.send_file(fd, offset, octets); }
 void transport::set_no_delay(bool on) { impl_.reactor.kernel->set_no_delay(impl_.socket, on); }
 void transport::set_keep_alive(bool on) { impl_.reactor.kernel->set_keep_alive(impl_.socket, on); }
 std::size_t transport::buffered() const noexcept { return impl_.buffered(); }
@@ -394,6 +433,14 @@ transport_ref transport::ref() const { return transport_ref{impl_.self}; }
 const address& transport::host() const noexcept { return impl_.host; }
 const address& transport::peer() const noexcept { return impl_.peer; }
 midwire::reactor& transport::reactor() const noexcept { return impl_.reactor.self; }
+
+void reading_producer::pause_producing() {
+  if (auto* const t = from_.get()) t->pause_reading();
+}
+void reading_producer::resume_producing() {
+  if (auto* const t = from_.get()) t->resume_reading();
+}
+void reading_producer::stop_producing() { resume_producing(); }
 
 reason factory::refusal() const { return reason{ending::refused, {}, "the factory refused the connection"}; }
 

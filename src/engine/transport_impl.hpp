@@ -5,6 +5,8 @@
 
 #include <midwire/engine/protocol.hpp>
 
+#include "engine/file_part.hpp"
+#include "engine/governor.hpp"
 #include "engine/reactor_impl.hpp"
 
 namespace midwire::detail {
@@ -35,12 +37,15 @@ class transport_impl final : public socket_handler, public deferred_work, public
   void set_limits(flow_limits l);
   void start_tls(tls_ptr tls, std::string server_name);
   const tls_link* tls() const noexcept { return link_; }
+  void send_file(int fd, std::uint64_t offset, std::uint64_t octets);
+  /// Puts this connection under one more policy, before its protocol hears of it.
+  void govern(const std::shared_ptr<policy_state>& policy);
 
   reactor_impl& reactor;
   socket_id socket;
   address host, peer;
   std::shared_ptr<transport*> self;
-  std::size_t buffered() const noexcept { return out_.size() + in_flight_; }
+  std::size_t buffered() const noexcept { return out_.size() + in_flight_ + behind_files_; }
 
  private:
   void fired() override;
@@ -48,6 +53,16 @@ class transport_impl final : public socket_handler, public deferred_work, public
   void deliver();
   void after_callback();
   void pump();
+  void hand_over();
+  bool send_some_of_file();
+  void octets_taken(std::uint64_t octets);
+  /// When a peer that has not sent anything yet has to have begun.
+  instant first_by() const noexcept {
+    return heard_ || limits_.message.count() == 0 ? instant::max() : add_time(made_at_, limits_.message);
+  }
+  void file_failed(std::error_code error);
+  void spoil(std::string why, std::error_code code);
+  void log_chunks(const buffer& octets);
   void plan();
   void lost(reason why);
   template <class F>
@@ -65,10 +80,17 @@ class transport_impl final : public socket_handler, public deferred_work, public
   flow_limits limits_;
   buffer out_, in_;  // not handed over yet; came while paused
   std::size_t in_flight_ = 0;
+  std::vector<file_part> files_;  // what goes next, behind out_; what was written behind each is in it
+  std::size_t behind_files_ = 0;
+  std::unique_ptr<governor> governor_;
+  instant made_at_{};
+  // When a rate lets more through; max while it does, and while others come first: then those wake us.
+  instant read_at_ = instant::max(), write_at_ = instant::max();
+  bool held_back_ = false;  // by the rate of writing
   producer* producer_ = nullptr;
   producing producing_ = producing::push;
   instant last_activity_{}, linger_until_ = instant::max(), half_since_ = instant::max(), full_since_ = instant::max();
-  bool client_, paused_ = false, reading_ = false, producer_paused_ = false;
+  bool client_, heard_ = false, paused_ = false, reading_ = false, producer_paused_ = false;
   bool end_received_ = false, end_told_ = false, end_asked_ = false, end_sent_ = false, end_sent_told_ = false;
   bool losing_ = false, aborting_ = false, gone_ = false, broken_ = false, hung_up_ = false;
   std::uint64_t granted_ = 0;

@@ -57,6 +57,7 @@ std::string describe(event& e) {
       return "datagram_received " + quoted(e.data().text()) + " from " + e.peer().text();
     case event::kind::octets_sent: return "octets_sent " + std::to_string(e.octets());
     case event::kind::octets_spliced: return "octets_spliced " + std::to_string(e.octets());
+    case event::kind::file_failed: return "file_failed " + e.error().message();
     case event::kind::signalled: return "signalled " + std::to_string(e.signal());
   }
   return "an event of no kind";

@@ -129,7 +129,7 @@ TEST(Chunk, SegmentsAreReused) {
   EXPECT_LE(segment_pool::idle(), std::size_t{4} << 20);
 }
 
-TEST(Chunk, CompactFreesALargeSegment) {
+TEST(Chunk, E20CompactFreesALargeSegment) {
   chunk c = segment_pool::receive(3);
   c.truncate(64);
   EXPECT_GT(c.pinned(), 200000u);
@@ -160,7 +160,7 @@ TEST(Chunk, OutlivesTheThreadThatMadeIt) {
   survivor = {};
 }
 
-TEST(ChunkDeathTest, FreedOnAnotherLoopIsABug) {
+TEST(ChunkDeathTest, E21FreedOnAnotherLoopIsABug) {
   GTEST_FLAG_SET(death_test_style, "threadsafe");
   EXPECT_DEATH(
       {
@@ -170,7 +170,7 @@ TEST(ChunkDeathTest, FreedOnAnotherLoopIsABug) {
       "bug");
 }
 
-TEST(ReceiveSize, GrowsAfterTwoFullReadsAndShrinksAfterFourSmallOnes) {
+TEST(ReceiveSize, E19GrowsAfterTwoFullReadsAndShrinksAfterFourSmallOnes) {
   midwire::receive_size size;
   const auto start = size.current();
   const auto full = [&] { size.saw(segment_pool::size_of_class(size.current()), segment_pool::size_of_class(size.current())); };

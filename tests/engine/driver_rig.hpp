@@ -79,7 +79,8 @@ struct rig {
         case event::kind::signalled: signals.push_back(e.signal()); break;
         case event::kind::became_ready: ready.push_back({id, {e.readable(), e.writable()}}); break;
         case event::kind::datagram_received:
-        case event::kind::datagram_failed: ADD_FAILURE(); break;
+        case event::kind::datagram_failed:
+        case event::kind::file_failed: ADD_FAILURE(); break;
       }
       EXPECT_LE(s.ends + s.resets, 1 + (s.ends == 1 ? s.resets : 0));
     }

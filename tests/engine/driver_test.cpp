@@ -152,7 +152,7 @@ TEST_P(driver_test, reset_comes_after_the_octets_before_it) {
   EXPECT_EQ(r.of[s].breaks, 1);
 }
 
-TEST_P(driver_test, sees_the_peer_leave_while_reading_is_stopped) {
+TEST_P(driver_test, Lesson7_sees_the_peer_leave_while_reading_is_stopped) {
   rig r;
   std::vector<std::pair<socket_id, int>> links;
   for (std::size_t i = 0; i < scaled(100); ++i) links.push_back(link(r));

@@ -453,7 +453,7 @@ TEST(Flow, WatermarksStopAndStartTheSource) {  // E13
   EXPECT_TRUE(r.client().reading);
 }
 
-TEST(Flow, StuckEndsIt) {  // E13
+TEST(Lesson6, StuckEndsIt) {  // E13
   flow_limits limits;
   limits.high = 1000, limits.low = 400, limits.stuck = 2s;
   flow_rig r{{}, limits};

@@ -431,3 +431,113 @@ TEST(Lesson20, AFastFlowLeavesRoomForAPingPong) {
   EXPECT_LT(best.back(), judge_time ? 0.005 : 5.0);
   RecordProperty("p99_us", static_cast<int>(best.back() * 1e6));
 }
+
+TEST(Lesson4, AResetInTheMiddleOfAMegaoctetComesBehindAllThatWasReceived) {
+  struct noting : relay_observer {
+    void closed(const flow_info&, const flow_summary& s) override { end.set_value(s); }
+    std::promise<flow_summary> end;
+  };
+  for (const bool splice : {true, false}) {
+    SCOPED_TRACE(splice ? "spliced" : "copied");
+    noting seen;
+    relayed r{splice, [&](relay& front) { front.observe(seen); }};
+    auto [c, s] = r.connect(65536);
+    std::string all(1000000, '\0');
+    for (std::size_t i = 0; i < all.size(); ++i) all[i] = static_cast<char>(i * 17 + i / 251);
+    std::string got;
+    for (std::size_t sent = 0; got.size() < all.size() / 2;) {
+      sent += s.send_now(std::string_view{all}.substr(sent));
+      got += c.receive(1, 20000).first;
+    }
+    s.reset();
+    const auto [rest, end] = c.receive();
+    got += rest;
+    EXPECT_EQ(end, outcome::reset);
+    EXPECT_TRUE(all.starts_with(got));
+    auto told = seen.end.get_future();
+    ASSERT_EQ(told.wait_for(10s), std::future_status::ready);
+    const flow_summary summary = told.get();
+    EXPECT_EQ(summary.why.how(), ending::reset);
+    EXPECT_EQ(summary.by, ended_by::server);
+    EXPECT_EQ(got.size(), summary.counts[index_of(direction::to_client)].in) << "all that came, and no octet more";
+  }
+}
+
+TEST(Lesson9, AReaderAt50KilooctetsASecondGetsEverythingThoughLingerIs100Milliseconds) {
+  // Five seconds of it; the release preset has time for the whole megaoctet.
+  const std::size_t total = judge_time ? 1000000 : 250000;
+  struct saying : protocol {
+    explicit saying(std::size_t n) : total{n} {}
+    void connection_made() override {
+      transport().set_limits({.linger = 100ms});
+      transport().write(std::string(total, 'x'));
+      transport().lose_connection();
+    }
+    void data_received(chunk) override {}
+    std::size_t total;
+  };
+  std::uint16_t port = 0;
+  loop_thread loop{[&](reactor& r) {
+    port = r.listen_tcp(0, factory::of<saying>(total), {.interface = "127.0.0.1"}).host().port();
+  }};
+  peer_socket c = peer_socket::connect_tcp(port, 4096);
+  std::size_t got = 0;
+  outcome end = outcome::open;
+  while (end == outcome::open) {
+    const auto [text, now] = c.receive(5000, 2500);
+    if (text.empty() && now == outcome::open) break;
+    got += text.size(), end = now;
+    std::this_thread::sleep_for(50ms);
+  }
+  EXPECT_EQ(got, total);
+  EXPECT_EQ(end, outcome::end);
+}
+
+TEST(Rules, E23PostedCallsLeaveRoomForTheRest) {
+  reactor r;
+  int done = 0, ordered = 0, between = 0;
+  const int total = 2000;
+  for (int i = 0; i < total; ++i)
+    r.call_from_thread([&, i] {
+      ordered += done++ == i;
+      const auto start = std::chrono::steady_clock::now();
+      while (std::chrono::steady_clock::now() - start < 20us) {
+      }
+    });
+  timer_ref others = r.every(1ms, [&] { between += done < total; });
+  r.turn(0s);
+  EXPECT_GT(done, 0);
+  EXPECT_LT(done, 500) << "a millisecond of them, and a look at the clock now and then";
+  int turns = 1;
+  while (done < total && turns < 10000) r.turn(0s), ++turns;
+  EXPECT_EQ(ordered, total);
+  EXPECT_GT(turns, 10);
+  EXPECT_GT(between, 5) << "timers come in between";
+  others.cancel();
+}
+
+TEST(Rules, E24TimersAreNeverEarlyAndHardlyLate) {
+  reactor r;
+  duration best = 1h;
+  for (int round = 0; round < 3; ++round) {
+    duration worst{};
+    int fired = 0;
+    random_source random{static_cast<std::uint64_t>(round) + 1};
+    const int count = 40;
+    for (int i = 0; i < count; ++i) {
+      const duration from_now{static_cast<std::int64_t>(1 + random.below(200'000'000))};
+      const instant due = r.now() + from_now;
+      r.call_later(from_now, [&, due] {
+        const duration late = instant{std::chrono::steady_clock::now()} - due;
+        EXPECT_GE(late.count(), 0);
+        worst = std::max(worst, late);
+        if (++fired == count) r.stop();
+      });
+    }
+    r.run();
+    best = std::min(best, worst);
+  }
+  if (judge_time) {
+    EXPECT_LT(best, 1ms);
+  }
+}

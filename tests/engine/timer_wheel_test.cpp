@@ -53,7 +53,7 @@ struct hook final : timer_hook {
   int count = 0;
 };
 
-TEST(TimerWheel, FiresByDeadlineThenByOrderOfStarting) {
+TEST(TimerWheel, E24FiresByDeadlineThenByOrderOfStarting) {
   timer_wheel wheel{at(5s)};
   std::vector<int> order;
   // All in one slot of the wheel, started out of order.

@@ -69,6 +69,7 @@ TESTED_IN = {
     "src/engine/spawn_child.cpp": "tests/engine/process_test.cpp",
     "src/engine/core/tls_errc.cpp": "tests/engine/tls_context_test.cpp",
     "src/engine/tls/tls_pem.cpp": "tests/engine/tls_context_test.cpp",
+    "src/engine/transport_sending.cpp": "tests/engine/send_file_test.cpp",
     "src/engine/pool.cpp": "tests/engine/transport_test.cpp",
     "src/streams/source/pipeline_builder.cpp": "tests/streams/program_test.cpp",
     "src/streams/source/serve.cpp": "tests/streams/program_test.cpp",

@@ -89,6 +89,12 @@ class MIDWIRE_API driver {
   virtual void perform(socket_id s, command what) = 0;
   /// Moves at most `octets` from one socket to another without showing them; 0 stops (see command::splice).
   virtual void splice(socket_id from, socket_id to, std::uint64_t octets) = 0;
+  /// Octets of a file (a descriptor that stays the caller's), behind what was sent: octets_sent tells of them. Until all
+  /// are told, or file_failed came, or the socket is closed, the descriptor stays open and nothing else is sent.
+  /// \return false: not this driver, or not this socket
+  virtual bool send_file(socket_id /*s*/, int /*fd*/, std::uint64_t /*offset*/, std::uint64_t /*octets*/) {
+    return false;
+  }
   /// Waits until something happened, at the latest until `until`, and appends it in order. Results that wait already
   /// are given without waiting.
   virtual void wait(instant until, std::vector<std::pair<socket_id, event>>& happened) = 0;

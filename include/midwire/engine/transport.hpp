@@ -80,15 +80,21 @@ class MIDWIRE_API transport {
   /// TLS; what the protocol itself holds of them it must not use as if TLS had protected it (CVE-2011-0411): it should
   /// then abort. \param server_name  of a client's context: whom to ask for and to check. Throws std::system_error when
   /// that is
-  ///                     empty and the context must check it, and when TLS is on already.
+  ///                     empty and the context must check it, when TLS is on already, and while a file is being sent.
   void start_tls(tls_ptr tls, std::string server_name = {});
   /// The protocol that both sides agreed on (RFC 7301); empty: none. As long as the transport lives.
   std::string_view alpn() const noexcept;
   /// What the handshake came to, with the peer's certificate. Put together at each call.
   tls_info tls() const;
+  /// Octets of a file, in order with what is written before and behind; by sendfile(2) where nothing has to see them.
+  /// The descriptor is copied: the caller may close it at once. Its position is neither used nor moved. Memory for a
+  /// piece at a time; a file that is not in memory keeps the loop waiting for a piece (up to 256 KiB) of it. Who
+  /// changes the file meanwhile changes what is sent, until the peer has it. One that turns out shorter, or cannot be
+  /// read, ends the connection with ending::failed, and with a reset, so that nobody takes a part for the whole.
+  void send_file(int fd, std::uint64_t offset, std::uint64_t octets);
   void set_no_delay(bool on);
   void set_keep_alive(bool on);
-  /// Octets written that the kernel has not taken yet.
+  /// Octets written that the kernel has not taken yet. Those of files do not count.
   std::size_t buffered() const noexcept;
   transport_ref ref() const;
   const address& host() const noexcept;
@@ -97,6 +103,20 @@ class MIDWIRE_API transport {
 
  private:
   detail::transport_impl& impl_;
+};
+
+/// One transport's reading as a producer for another: it reads no faster than the other takes what is written to it.
+/// `to.register_producer(pace, producing::push)`, then write to `to` what `from` receives. It works on the switch of
+/// pause_reading(). Stopped, it leaves `from` reading. Outliving `from` is harmless.
+class MIDWIRE_API reading_producer final : public producer {
+ public:
+  explicit reading_producer(transport& from) : from_{from.ref()} {}
+  void pause_producing() override;
+  void resume_producing() override;
+  void stop_producing() override;
+
+ private:
+  transport_ref from_;
 };
 
 }  // namespace midwire

@@ -113,7 +113,7 @@ void epoll_driver::retire(socket_state& s) {
   if (s.is == role::signalled) forget(signal_watches_, &s);
   s.is = role::vacant, s.fd = -1;
   s.dirty = s.reported = s.direct = s.paused = s.always_ready = false;
-  s.queue = buffer{};
+  s.queue = buffer{}, s.file = -1;
   retired_.push_back(static_cast<std::uint32_t>(s.id) & ((1u << index_bits) - 1));
 }
 

@@ -62,6 +62,9 @@ struct socket_state {
   /// Octets the kernel took, not told yet.
   std::uint64_t sent = 0;
   buffer queue;
+  /// A file behind the queue: its descriptor, which is not ours, or -1.
+  int file = -1;
+  std::uint64_t file_offset = 0, file_left = 0;
 
   /// While octets of this socket are spliced: where to and how many more; and on the other one, where from, and the
   /// pipe in between. What is in the pipe always goes out before what is in the queue.
@@ -91,7 +94,7 @@ struct socket_state {
 
   address peer;
 
-  bool queued() const noexcept { return pipe.held() > 0 || !queue.empty(); }
+  bool queued() const noexcept { return pipe.held() > 0 || !queue.empty() || file >= 0; }
   bool may_splice() const noexcept {
     return splice_left > 0 && splice_to->is == role::stream && !splice_to->write_dead && !splice_to->end_wanted &&
            !splice_to->queued();
@@ -134,6 +137,7 @@ class epoll_driver final : public driver {
   void splice(socket_id from, socket_id to, std::uint64_t octets) override;
   void wait(instant until, std::vector<std::pair<socket_id, event>>& happened) override;
   void wake() noexcept override;
+  bool send_file(socket_id s, int fd, std::uint64_t offset, std::uint64_t octets) override;
   bool is_kernel() const noexcept override { return true; }
 
  private:
@@ -200,6 +204,7 @@ class epoll_driver final : public driver {
   void send(socket_state& s, buffer octets);
   void send_end(socket_state& s);
   bool write_some(socket_state& s, buffer& octets);
+  bool write_file(socket_state& s);
   void write_failed(socket_state& s, int error);
   void count_sent(socket_state& s, std::size_t octets);
   void flush(socket_state& s);

@@ -2,6 +2,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/ioctl.h>
+#include <sys/sendfile.h>
 #include <sys/uio.h>
 
 #include <algorithm>
@@ -19,11 +20,29 @@ namespace {
 constexpr int reads_a_turn = 16;
 constexpr std::size_t chunks_a_write = 64;
 constexpr duration first_look = std::chrono::microseconds{200};
+constexpr std::size_t file_piece = 256 * 1024;
 constexpr unsigned how_to_splice = SPLICE_F_MOVE | SPLICE_F_NONBLOCK;
 
 /// ENOBUFS and ENOMEM pass like a full socket does.
 bool is_full(int error) noexcept {
   return error == EAGAIN || error == EWOULDBLOCK || error == ENOBUFS || error == ENOMEM;
+}
+
+/// Of sendfile(2): all other errors are the file's.
+bool is_of_socket(int error) noexcept {
+  switch (error) {
+    case EPIPE:
+    case ECONNRESET:
+    case ECONNABORTED:
+    case ECONNREFUSED:
+    case ETIMEDOUT:
+    case ENOTCONN:
+    case EHOSTUNREACH:
+    case ENETUNREACH:
+    case EHOSTDOWN:
+    case ENETDOWN: return true;
+    default: return false;
+  }
 }
 
 bool cannot_splice(int error) noexcept { return error == EINVAL || error == ENOSYS || error == EPERM; }
@@ -137,7 +156,7 @@ void epoll_driver::read_ended(socket_state& s, int error) {
     tell(s.id, event::end_received());
   } else {
     s.write_dead = true;
-    s.queue = buffer{};
+    s.queue = buffer{}, s.file = -1;
     pipes_.give_back(std::move(s.pipe));
     if (s.sent > 0) tell(s.id, event::octets_sent(std::exchange(s.sent, 0)));
     tell(s.id, event::reset_received({error, std::system_category()}));
@@ -157,6 +176,7 @@ void epoll_driver::hung_up(socket_state& s, bool broken) {
 
 void epoll_driver::send(socket_state& s, buffer octets) {
   if (octets.empty() || s.write_dead || s.end_wanted) return;
+  MIDWIRE_ASSERT(s.file < 0);  // they would overtake it
   if (s.is == role::stream && !s.queued()) {
     if (!write_some(s, octets) || octets.empty()) return;
     s.queue = std::move(octets);
@@ -216,7 +236,7 @@ void epoll_driver::count_sent(socket_state& s, std::size_t octets) {
 
 void epoll_driver::write_failed(socket_state& s, int error) {
   s.write_dead = true, s.write_error = error;
-  s.queue = buffer{};
+  s.queue = buffer{}, s.file = -1;
   pipes_.give_back(std::move(s.pipe));
   if (s.is != role::stream) return;
   if (s.read_ended) {
@@ -230,9 +250,46 @@ void epoll_driver::write_failed(socket_state& s, int error) {
   if (s.splice_from) touch(*s.splice_from);
 }
 
+bool epoll_driver::send_file(socket_id id, int fd, std::uint64_t offset, std::uint64_t octets) {
+  socket_state* const s = find(id);
+  if (!s || s->is != role::stream || s->end_wanted || s->file >= 0) return false;
+  // To a dead socket nothing is sent, and that is told another way.
+  if (s->write_dead || octets == 0) return true;
+  s->file = fd, s->file_offset = offset, s->file_left = octets;
+  flush(*s);
+  if (s->splice_from) touch(*s->splice_from);
+  return true;
+}
+
+/// One piece a turn: what is not in memory blocks us. \return false when the write side is dead
+bool epoll_driver::write_file(socket_state& s) {
+  auto at = static_cast<off_t>(s.file_offset);
+  ssize_t n;
+  do n = ::sendfile(s.fd, s.file, &at, static_cast<std::size_t>(std::min<std::uint64_t>(s.file_left, file_piece)));
+  while (n < 0 && errno == EINTR);
+  if (n > 0) {
+    s.file_offset += static_cast<std::uint64_t>(n), s.file_left -= static_cast<std::uint64_t>(n);
+    count_sent(s, static_cast<std::size_t>(n));
+    if (s.file_left == 0) s.file = -1;
+    return true;
+  }
+  const int error = n == 0 ? 0 : errno;
+  if (n < 0 && is_full(error)) return true;
+  if (n < 0 && is_of_socket(error)) {
+    write_failed(s, error);
+    return false;
+  }
+  s.file = -1;
+  if (s.is != role::stream) return true;
+  if (s.sent > 0) tell(s.id, event::octets_sent(std::exchange(s.sent, 0)));
+  tell(s.id, event::file_failed({error, std::system_category()}));
+  return true;
+}
+
 void epoll_driver::flush(socket_state& s) {
   if (s.pipe.held() > 0 && !drain_pipe(s)) return;
   if (s.pipe.held() == 0 && !write_some(s, s.queue)) return;
+  if (s.file >= 0 && s.pipe.held() == 0 && s.queue.empty() && !write_file(s)) return;
   if (s.end_wanted && !s.end_sent && !s.queued()) {
     s.end_sent = true;
     ::shutdown(s.fd, SHUT_WR);
@@ -411,7 +468,8 @@ void epoll_driver::reset_after_drain(socket_state& s, duration at_most) {
   if (s.armed >= 0) ::epoll_ctl(epoll_, EPOLL_CTL_DEL, s.fd, nullptr);
   s.armed = -1;
   s.is = role::draining;
-  s.sent = 0;  // nobody is told any more
+  s.file = -1;  // its owner may close it now
+  s.sent = 0;   // nobody is told any more
   s.look_again = first_look, s.look_at = now_ + first_look;
   s.give_up_at = at_most < instant::max() - now_ ? now_ + at_most : instant::max();
   draining_.push_back(&s);

@@ -22,7 +22,7 @@ class event {
  public:
   enum class kind : std::uint8_t {
     accepted, connected, connect_failed, became_ready, data_received, end_received, reset_received, hung_up,
-    datagram_received, datagram_failed, octets_sent, octets_spliced, signalled,
+    datagram_received, datagram_failed, octets_sent, octets_spliced, signalled, file_failed,
   };
   event(event&& other) noexcept { take(other); }
   event& operator=(event&& other) noexcept {
@@ -77,6 +77,9 @@ class event {
   /// So many octets left this socket for the one that splice() named, in one read. octets_sent of that one tells when
   /// its kernel has taken them; until then the driver holds them.
   static event octets_spliced(std::uint64_t octets) { return event{kind::octets_spliced, octets}; }
+  /// A file that driver::send_file() began cannot be read on; without an error it is shorter than it was said to be.
+  /// What was sent of it has been told.
+  static event file_failed(std::error_code error) { return event{kind::file_failed, error}; }
   /// A signal that watch_signal() asked for.
   static event signalled(int number) { return event{kind::signalled, static_cast<std::uint64_t>(number)}; }
 

@@ -18,7 +18,8 @@ namespace midwire {
 struct flow_limits {
   /// At `high` octets held for a direction its source is not read any more; at `low` it is again.
   std::size_t high = 256 * 1024, low = 128 * 1024;
-  /// No octet either way for so long ends it; full for so long ends it; a first message must come within `message`.
+  /// No octet either way for so long ends it; full for so long ends it. Of a relay: a stage keeps an
+  /// unfinished message for at most `message`; of a transport: the first octet comes within `message`.
   duration idle{}, stuck{}, message{};
   /// One direction has ended and the other has been silent for so long.
   duration half_closed = std::chrono::minutes{5};
