@@ -17,6 +17,7 @@
 #include <midwire/engine/deferred.hpp>
 #include <midwire/engine/driver.hpp>
 #include <midwire/engine/endpoint.hpp>
+#include <midwire/engine/message_protocol.hpp>
 #include <midwire/engine/names.hpp>
 #include <midwire/engine/policy.hpp>
 #include <midwire/engine/pool.hpp>

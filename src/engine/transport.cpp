@@ -146,11 +146,13 @@ void transport_impl::end_if_deaf() {
 
 /// What has come, in order, as far as the protocol wants it now.
 void transport_impl::deliver() {
+  delivering_ = true;
   while (!gone_ && !paused_ && !losing_ && !aborting_ && !in_.empty()) {
     chunk next = in_.pop_front();
     if (governor_ && governor_->logs()) call([&] { governor_->log_octets("reads", next.bytes()); });
     call([&] { protocol_->data_received(std::move(next)); });
   }
+  delivering_ = false;
   if (losing_) in_.clear();
   if (end_received_ && !end_told_ && in_.empty() && (!paused_ || losing_) && !aborting_) {
     end_told_ = true;
@@ -340,6 +342,12 @@ void transport_impl::write(buffer octets) {
     files_.back().behind.append(std::move(octets));
   }
   reactor.queue(*this);
+}
+
+void transport_impl::give_back(chunk octets) {
+  if (gone_ || losing_ || aborting_) return;
+  in_.prepend(std::move(octets));
+  if (!delivering_) reactor.queue(*this);
 }
 
 void transport_impl::lose_connection() {

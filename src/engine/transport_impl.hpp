@@ -40,6 +40,8 @@ class transport_impl final : public socket_handler, public deferred_work, public
   void send_file(int fd, std::uint64_t offset, std::uint64_t octets);
   /// Puts this connection under one more policy, before its protocol hears of it.
   void govern(const std::shared_ptr<policy_state>& policy);
+  /// Octets that the protocol was shown and does not want yet: they come again, before all others.
+  void give_back(chunk octets);
 
   reactor_impl& reactor;
   socket_id socket;
@@ -92,6 +94,7 @@ class transport_impl final : public socket_handler, public deferred_work, public
   instant last_activity_{}, linger_until_ = instant::max(), half_since_ = instant::max(), full_since_ = instant::max();
   bool client_, heard_ = false, paused_ = false, reading_ = false, producer_paused_ = false;
   bool end_received_ = false, end_told_ = false, end_asked_ = false, end_sent_ = false, end_sent_told_ = false;
+  bool delivering_ = false;
   bool losing_ = false, aborting_ = false, gone_ = false, broken_ = false, hung_up_ = false;
   std::uint64_t granted_ = 0;
   std::optional<reason> ending_;  // to be told when everything before it has been

@@ -20,6 +20,7 @@ class tls_context;
 using tls_ptr = std::shared_ptr<const tls_context>;
 struct tls_info;
 namespace detail {
+class message_protocol_base;
 class transport_impl;
 }
 
@@ -102,6 +103,7 @@ class MIDWIRE_API transport {
   midwire::reactor& reactor() const noexcept;
 
  private:
+  friend class detail::message_protocol_base;
   detail::transport_impl& impl_;
 };
 
