@@ -252,6 +252,10 @@ std::error_code datagram_protocol::set_multicast_interface(const address& interf
   return configure({.multicast_interface = interface});
 }
 
+std::error_code datagram_protocol::set_receive_buffer(std::size_t octets) {
+  return configure({.receive_buffer = octets});
+}
+
 datagram_counts datagram_protocol::counts() const { return port_ ? port_->counts() : counted_; }
 
 namespace {

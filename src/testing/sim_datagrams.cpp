@@ -171,7 +171,8 @@ void sim_datagram_net::arrive(const std::weak_ptr<sim_datagram_socket>& from, st
 }
 
 void sim_datagram_net::deliver(sim_datagram_socket& s, std::string octets, const address& source) {
-  if (s.unread > 0 && s.unread + octets.size() > windows_kept * net_.shape.window) {
+  const std::size_t room = s.room > 0 ? s.room : windows_kept * net_.shape.window;
+  if (s.unread > 0 && s.unread + octets.size() > room) {
     ++s.counts.overrun;
     return;
   }
@@ -229,7 +230,10 @@ bool driver_datagrams::perform(std::uint32_t id, command what) {
 std::error_code driver_datagrams::configure(std::uint32_t id, const datagram_settings& settings) {
   sim_datagram_socket* const s = find(id);
   if (!s) return std::make_error_code(std::errc::bad_file_descriptor);
-  if (s->local.is_unix()) return std::make_error_code(std::errc::operation_not_supported);
+  s->room = settings.receive_buffer.value_or(s->room);
+  const bool more =
+      settings.broadcast || settings.multicast_loopback || settings.multicast_ttl || settings.multicast_interface;
+  if (s->local.is_unix() && more) return std::make_error_code(std::errc::operation_not_supported);
   if (settings.multicast_ttl && (*settings.multicast_ttl < 0 || *settings.multicast_ttl > 255))
     return std::make_error_code(std::errc::invalid_argument);
   s->broadcast = settings.broadcast.value_or(s->broadcast);

@@ -30,6 +30,7 @@ struct sim_datagram_socket {
   std::vector<address> groups;  // without ports
   std::deque<sim_datagram> inbox;
   std::size_t unread = 0;   // octets
+  std::size_t room = 0;     // for them; 0: as the link's shape says
   std::size_t waiting = 0;  // octets that the wire has not begun to send
   instant free_at{};        // when the wire has sent what it has
   std::deque<std::pair<std::error_code, address>> failures;

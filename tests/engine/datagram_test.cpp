@@ -136,6 +136,32 @@ TEST_P(Datagrams, AConnectedOneHearsItsPeerAlone) {
   EXPECT_EQ(client->received, lines{"for you"});
 }
 
+TEST_P(Datagrams, TheOwnAddressMayBeChosen) {
+  const auto server = std::make_shared<echo>();
+  const auto client = std::make_shared<recorder>();
+  auto& port = w->listen_udp(0, server, here);
+  const address own = unused();
+  w->connect_udp("127.0.0.1", port.host().port(), client, {.bind = own});
+  ASSERT_TRUE(w.until([&] { return client->is_open(); }));
+  EXPECT_EQ(client->host(), own);
+  client->send("x");
+  ASSERT_TRUE(w.until([&] { return client->received == lines{"x"}; }));
+  EXPECT_EQ(server->sender, own);
+  const auto other = std::make_shared<echo>();
+  const auto named = std::make_shared<recorder>();
+  w->listen_unix_datagram(path("s"), other);
+  for (int i = 0; i < 2; ++i) {  // the file goes with the socket
+    named->received.clear();
+    w->connect_unix_datagram(path("s"), named, {.bind = address::unix_path(path("c"))});
+    ASSERT_TRUE(w.until([&] { return named->is_open(); }));
+    named->send("x");
+    ASSERT_TRUE(w.until([&] { return named->received == lines{"x"}; }));
+    EXPECT_EQ(other->sender, address::unix_path(path("c")));
+    named->stop();
+    w.settle();
+  }
+}
+
 TEST_P(Datagrams, BothFamiliesComeToAnEmptyHost) {
   const auto server = std::make_shared<echo>();
   auto& port = w->listen_udp(0, server);
@@ -375,7 +401,7 @@ TEST_P(Datagrams, GroupsAreJoinedAndLeft) {
   ASSERT_TRUE(w.until([&] { return a->received.size() == 2; }));
   w.settle();
   EXPECT_EQ(b->received.size(), 1u);  // though it is bound to the port, and the machine is in the group
-  if (!simulated()) return;  // the loopback interface brings back everything
+  if (!simulated()) return;           // the loopback interface brings back everything
   EXPECT_FALSE(sender->set_multicast_loopback(false));
   sender->send_to("to nobody here", where);
   w.settle();
@@ -524,6 +550,11 @@ TEST(SimDatagrams, QueuesAreBoundedOnBothSides) {
   q.receiver->resume_reading();
   q.r.pump();
   EXPECT_EQ(q.receiver->received.size(), 40u);
+  EXPECT_EQ(q.receiver->counts().overrun, 60u);
+  EXPECT_FALSE(q.receiver->set_receive_buffer(100'000));
+  for (int i = 0; i < 100; ++i) q.sender->send_to(std::string(1000, 'x'), q.to);
+  q.r.pump();
+  EXPECT_EQ(q.receiver->received.size(), 140u);
   EXPECT_EQ(q.receiver->counts().overrun, 60u);
 }
 

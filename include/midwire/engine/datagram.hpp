@@ -68,6 +68,8 @@ class MIDWIRE_API datagram_protocol {
   std::error_code set_multicast_loopback(bool on);
   std::error_code set_multicast_ttl(int hops);
   std::error_code set_multicast_interface(const address& interface);
+  /// In octets: against counts().overrun.
+  std::error_code set_receive_buffer(std::size_t octets);
 
   /// Since it was opened; after its end, up to that.
   datagram_counts counts() const;

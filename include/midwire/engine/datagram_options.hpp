@@ -19,6 +19,9 @@ struct datagram_settings {
   /// The interface that what is sent to a group leaves by. IPv4: its own address. IPv6: an address whose scope() is
   /// the interface's number. At first the routing table says.
   std::optional<address> multicast_interface{};
+  /// Octets of memory for what has come and was not read yet; the kernel counts its own overhead in, and has a limit
+  /// (net.core.rmem_max). At first net.core.rmem_default, which holds some hundred datagrams.
+  std::optional<std::size_t> receive_buffer{};
 };
 
 /// What a datagram socket has counted since it was opened. Numbers of datagrams.

@@ -126,7 +126,13 @@ socket_id epoll_driver::connect_datagram(const address& to, const connect_option
 std::error_code epoll_driver::configure_datagram(socket_id id, const datagram_settings& settings) {
   const socket_state* s = find(id);
   if (!s || s->is != role::datagram) return system_code(EBADF);
-  if (s->datagram->unix_socket) return system_code(EOPNOTSUPP);
+  if (settings.receive_buffer) {
+    const int octets = static_cast<int>(std::min<std::size_t>(*settings.receive_buffer, 1 << 30));
+    if (!set_option(s->fd, SOL_SOCKET, SO_RCVBUF, octets)) return system_code(errno);
+  }
+  const bool more =
+      settings.broadcast || settings.multicast_loopback || settings.multicast_ttl || settings.multicast_interface;
+  if (s->datagram->unix_socket) return more ? system_code(EOPNOTSUPP) : std::error_code{};
   const bool six = local(id).family() == address::kind::ipv6;
   int failed = 0;
   const auto set = [&](int level, int name, int value) {
