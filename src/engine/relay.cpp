@@ -9,6 +9,7 @@
 #include "engine/dialer.hpp"
 #include "engine/listener_state.hpp"
 #include "engine/reactor_impl.hpp"
+#include "engine/tls/tls_link.hpp"
 
 namespace midwire {
 
@@ -111,11 +112,14 @@ class relay_flow final : public mortal, public deferred_work, private timer_hook
   }
 
   void dial(endpoint to) {
+    server_host_ = to.host, server_port_ = to.port;
     auto done = [this](std::optional<socket_id> s, reason why) { dialled(s, std::move(why)); };
     dialer_ = std::make_unique<dialer>(r_, std::move(to), core_->options.connect, core_->options.refuse_server,
                                        std::move(done));
     dialer_->start();
   }
+  /// TLS with the client begins at once, beside the dialling.
+  void secure_client() { secure(side::client, core_->options.client_tls, {}, 0); }
   void refuse(reason why);
   void abort(reason why);
   void catch_up() override {
@@ -132,6 +136,9 @@ class relay_flow final : public mortal, public deferred_work, private timer_hook
     side which;
   };
   void on_event(side s, event what);
+  bool secure(side s, const tls_ptr& tls, const std::string& host, std::uint16_t port);
+  void open_when_up();
+  void end_early(reason why, ended_by who);
   void dialled(std::optional<socket_id> s, reason why);
   void pump(bool new_deadline = true);
   void plan();
@@ -146,7 +153,9 @@ class relay_flow final : public mortal, public deferred_work, private timer_hook
   reactor_impl& r_;
   std::array<end, 2> ends_{end{*this, side::client}, end{*this, side::server}};
   std::array<socket_id, 2> ids_{};
-  std::array<bool, 2> bound_{true, false};
+  std::array<bool, 2> bound_{true, false}, up_{true, false};
+  std::string server_host_;
+  std::uint16_t server_port_ = 0;
   std::unique_ptr<dialer> dialer_;
   std::optional<flow> flow_;
   flow_info info_;
@@ -165,23 +174,49 @@ void relay_flow::on_event(side s, event what) {
     pump(kind != event::kind::octets_sent);
     return;
   }
+  const bool gone = kind == event::kind::reset_received || (kind == event::kind::hung_up && what.broken());
   if (refused_) {
     // Our FIN is out: until the peer has seen it, what it sends is read and thrown away.
-    if (kind == event::kind::end_received || kind == event::kind::reset_received ||
-        (kind == event::kind::hung_up && what.broken())) {
-      r_.kernel->perform(ids_[index_of(side::client)], command::close());
-      finished({std::move(*refused_), ended_by::engine, r_.now - born_, false, {}});
-    }
-    return;
+    if (gone || kind == event::kind::end_received || kind == event::kind::connect_failed)
+      end_early(std::move(*refused_), ended_by::engine);
+  } else if (kind == event::kind::connected) {
+    up_[index_of(s)] = true;
+    open_when_up();
+  } else if (kind == event::kind::connect_failed) {
+    const reason& why = tls_link::on(r_, ids_[index_of(s)])->failure();
+    reason named{why.how(), why.code(), std::string{name_of(s)} + ": " + why.text()};
+    if (s == side::client)
+      end_early(std::move(named), ended_by::client);
+    else
+      refuse(std::move(named));
+  } else if (gone && s == side::client) {
+    end_early(reason{ending::reset, {}, "the client left while the server was being dialled"}, ended_by::client);
+  } else if (gone) {
+    refuse(reason{ending::reset, what.error(), "the server left before the client was there"});
   }
-  if (kind == event::kind::reset_received || (kind == event::kind::hung_up && what.broken())) {
-    r_.kernel->perform(ids_[index_of(side::client)], command::close());
-    finished({reason{ending::reset, {}, "the client left while the server was being dialled"},
-              ended_by::client,
-              r_.now - born_,
-              false,
-              {}});
+}
+
+/// \return false when it cannot begin: then the flow has been refused.
+bool relay_flow::secure(side s, const tls_ptr& tls, const std::string& host, std::uint16_t port) {
+  up_[index_of(s)] = false;
+  try {
+    tls_link::attach(r_, ids_[index_of(s)], tls, host, host.empty() ? "" : host + ':' + std::to_string(port),
+                     core_->options.limits.handshake);
+    return true;
+  } catch (const std::system_error& e) {
+    refuse(reason{ending::refused, e.code(), std::string{name_of(s)} + ": " + e.what()});
+    return false;
   }
+}
+
+/// Before there was a flow: both sockets are closed.
+void relay_flow::end_early(reason why, ended_by who) {
+  for (const side s : {side::client, side::server}) {
+    const bool open = bound_[index_of(s)];
+    forget(s);
+    if (open) r_.perform(ids_[index_of(s)], command::close());
+  }
+  finished({std::move(why), who, r_.now - born_, false, {}});
 }
 
 void relay_flow::dialled(std::optional<socket_id> s, reason why) {
@@ -194,6 +229,16 @@ void relay_flow::dialled(std::optional<socket_id> s, reason why) {
   bound_[index_of(side::server)] = true;
   r_.handle(*s, ends_[index_of(side::server)]);
   info_.server = r_.kernel->peer(*s);
+  if (core_->options.server_tls) {
+    secure(side::server, core_->options.server_tls, server_host_, server_port_);
+    return;
+  }
+  up_[index_of(side::server)] = true;
+  open_when_up();
+}
+
+void relay_flow::open_when_up() {
+  if (!up_[0] || !up_[1]) return;
   std::vector<std::unique_ptr<stage>> stages;
   const bool built = !core_->orphaned && r_.guard([&] {
     for (const auto& make : core_->makers) stages.push_back(make());
@@ -202,15 +247,13 @@ void relay_flow::dialled(std::optional<socket_id> s, reason why) {
     std::erase(stages, nullptr);
   });
   if (!built) {
-    r_.kernel->perform(*s, command::reset());
-    forget(side::server);
     refuse(reason{ending::failed, {}, core_->orphaned ? "the relay is gone" : "the stages could not be made"});
     return;
   }
   flow_.emplace(std::move(stages), core_->options.limits);
   flow_->set_identity(info_.id, info_.client, info_.server);
-  flow_->allow_splice(r_.options.splice && r_.kernel->can_splice(ids_[0], ids_[1]) &&
-                      r_.kernel->can_splice(ids_[1], ids_[0]));
+  flow_->allow_splice(r_.options.splice && !r_.filter_of(ids_[0]) && !r_.filter_of(ids_[1]) &&
+                      r_.kernel->can_splice(ids_[0], ids_[1]) && r_.kernel->can_splice(ids_[1], ids_[0]));
   flow_->on_work([this] { r_.queue(*this); });
   if (core_->observer) r_.guard([&] { core_->observer->opened(info_); });
   flow_->open(r_.now);
@@ -220,15 +263,22 @@ void relay_flow::dialled(std::optional<socket_id> s, reason why) {
 
 void relay_flow::refuse(reason why) {
   const socket_id client = ids_[index_of(side::client)];
+  if (bound_[index_of(side::server)]) {
+    const bool tls = r_.filter_of(ids_[index_of(side::server)]);
+    forget(side::server);
+    r_.perform(ids_[index_of(side::server)],
+               tls ? command::close() : command::reset());  // TLS may have an alert to say
+  }
   if (core_->options.reset_on_connect_error || loop_.aborting) {
-    r_.kernel->perform(client, command::reset());
-    finished({std::move(why), ended_by::engine, r_.now - born_, false, {}});
+    forget(side::client);
+    r_.perform(client, command::reset());
+    end_early(std::move(why), ended_by::engine);
     return;
   }
   // What the client has sent lies unread: a plain close would answer it with a reset.
   refused_ = std::move(why);
-  r_.kernel->perform(client, command::send_end());
-  r_.kernel->perform(client, command::start_reading());
+  r_.perform(client, command::send_end());
+  r_.perform(client, command::start_reading());
   r_.wheel.start(*this, r_.now + refusal_linger);
 }
 
@@ -239,8 +289,9 @@ void relay_flow::abort(reason why) {
     pump();
     return;
   }
-  r_.kernel->perform(ids_[index_of(side::client)], command::reset());
-  finished({std::move(why), ended_by::engine, r_.now - born_, false, {}});
+  forget(side::client);
+  r_.perform(ids_[index_of(side::client)], command::reset());
+  end_early(std::move(why), ended_by::engine);
 }
 
 void relay_flow::pump(bool new_deadline) {
@@ -254,7 +305,7 @@ void relay_flow::pump(bool new_deadline) {
       case command::kind::close:
       case command::kind::reset:
       case command::kind::reset_after_drain: forget(to); [[fallthrough]];
-      default: r_.kernel->perform(id, std::move(what));
+      default: r_.perform(id, std::move(what));
     }
   }
   if (flow_->closed()) {
@@ -282,8 +333,7 @@ void relay_flow::plan() {
 void relay_flow::fired() {
   if (over_) return;
   if (refused_) {
-    r_.kernel->perform(ids_[index_of(side::client)], command::close());
-    finished({std::move(*refused_), ended_by::engine, r_.now - born_, false, {}});
+    end_early(std::move(*refused_), ended_by::engine);
     return;
   }
   if (!flow_) return;
@@ -386,6 +436,7 @@ void relay_core::begin(loop_state& on, socket_id s, const address& client, std::
     f->abort(reason{ending::aborted, {}, "midwire is stopping"});
     return;
   }
+  if (options.client_tls) f->secure_client();
   if (!choose) {
     f->dial(connect_to);
     return;
@@ -497,6 +548,10 @@ relay& relay::observe(relay_observer& o) {
   return *this;
 }
 relay& relay::set_options(relay_options options) {
+  if ((options.client_tls && !options.client_tls->is_server()) ||
+      (options.server_tls && options.server_tls->is_server()))
+    throw std::system_error{std::make_error_code(std::errc::invalid_argument),
+                            "a relay is a TLS server to its clients and a TLS client to its servers"};
   const auto balance = core_->options.balance;
   core_->options = std::move(options);
   if (balance != reactor_pool::balance::kernel) core_->options.balance = balance;

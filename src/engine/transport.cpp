@@ -13,10 +13,6 @@ namespace midwire {
 
 namespace detail {
 
-namespace {
-constexpr duration tls_answer_wait = std::chrono::seconds{1};
-}
-
 protocol* transport_impl::start(reactor_impl& r, socket_id s, const address& peer, const factory_ptr& f, bool client) {
   std::unique_ptr<protocol> p;
   r.guard([&] { p = f->build_protocol(peer); });
@@ -236,7 +232,9 @@ void transport_impl::reading() {
     if (std::exchange(reading_, false)) reactor.perform(socket, command::stop_reading());
     return;
   }
-  std::uint64_t room = losing_ ? limits_.high : limits_.high - std::min(in_.size(), limits_.high);
+  // Without limit TLS knows that the octets do not matter, and awaits the peer's farewell no longer than it must.
+  std::uint64_t room =
+      losing_ ? (link_ ? ~std::uint64_t{0} : limits_.high) : limits_.high - std::min(in_.size(), limits_.high);
   if (governor_ && !losing_) {
     const std::uint64_t allowed = governor_->may_read(room, reactor.now);
     if (allowed == 0) {
@@ -262,10 +260,7 @@ void transport_impl::plan() {
   const auto consider = [&](instant at) { due = std::min(due, at); };
   if (limits_.idle.count() > 0) consider(add_time(last_activity_, limits_.idle));
   consider(read_at_), consider(write_at_), consider(first_by());
-  // A TLS peer owes a close_notify; many never send it (lesson 15).
-  if (link_ && losing_ && end_sent_ && in_flight_ == 0 && answer_until_ == instant::max())
-    answer_until_ = add_time(reactor.now, tls_answer_wait);
-  if (losing_ && !held_back_) consider(std::min(linger_until_, answer_until_));
+  if (losing_ && !held_back_) consider(linger_until_);
   if (limits_.stuck.count() > 0 && full_since_ != instant::max()) consider(add_time(full_since_, limits_.stuck));
   if (limits_.half_closed.count() > 0 && !losing_ && end_sent_ != end_received_) {
     half_since_ = last_activity_;
@@ -284,7 +279,7 @@ void transport_impl::plan() {
 void transport_impl::fired() {
   if (gone_) return;
   const instant now = reactor.now;
-  if (losing_ && !held_back_ && std::min(linger_until_, answer_until_) <= now) {
+  if (losing_ && !held_back_ && linger_until_ <= now) {
     const bool flushed = buffered() == 0 && files_.empty();
     if (!flushed) aborting_ = true;
     lost(flushed ? reason{ending::done} : reason{ending::timed_out, {}, "the peer took nothing while we closed"});

@@ -75,7 +75,6 @@ class transport_impl final : public socket_handler, public deferred_work, public
   reason why_ended(std::error_code error) const;
 
   tls_link* link_ = nullptr;  // the reactor's; lives until this has told connection_lost
-  instant answer_until_ = instant::max();  // of a peer with TLS, once our close_notify has left
   factory_ptr factory_;
   std::unique_ptr<protocol> protocol_;
   transport face_{*this};

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
@@ -30,8 +31,9 @@ class tls_peer {
     peer.listen();
     return *this;
   }
-  /// A client that starts its handshake on a connection of its own.
+  /// A client that starts its handshake on a connection that is there already.
   void start() {
+    in_the_clear = nullptr;
     session_->handshake();
     flush();
   }
@@ -54,6 +56,8 @@ class tls_peer {
   detail::tls_session& session() { return *session_; }
   bool up() const { return session_->established(); }
 
+  /// While set it gets what arrives, instead of TLS.
+  std::function<void(std::string_view)> in_the_clear;
   std::string plain;
   bool saw_close_notify = false, broken = false;
 
@@ -64,6 +68,11 @@ class tls_peer {
     if (!out.empty()) peer.send(out);
   }
   void got(std::string_view octets) {
+    if (in_the_clear) {
+      const auto then = in_the_clear;  // it may take itself away
+      then(octets);
+      return;
+    }
     session_->feed(chunk{octets});
     if (!session_->established()) {
       const auto how = session_->handshake();

@@ -57,6 +57,9 @@ struct relay_options {
   /// Asked about each address before it is connected to: words refuse it, for example an own listener's. Called on
   /// several threads.
   std::function<std::optional<std::string>(const address&)> refuse_server;
+  /// TLS with the clients, by tls_server(), and with the servers, by tls_client(), which checks the certificate for the
+  /// host of the endpoint. Stages see plain octets. Null: plain. Handshakes end within limits.handshake.
+  tls_ptr client_tls, server_tls;
   /// Connections at once; more are closed at once, which is logged once a second. 0: as many as descriptors allow.
   std::size_t max_flows = 0;
 };

@@ -109,6 +109,7 @@ class flow_impl {
     std::uint64_t splice_left = 0;
     std::size_t read_average = 0;
     bool ended_by_reset = false;
+    bool truncated = false;  // that reset is a FIN without close_notify
     std::optional<std::size_t> swallowed_at;  // the stage that said without_end
   };
   std::array<way, 2> ways;

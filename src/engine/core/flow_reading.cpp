@@ -51,7 +51,7 @@ void flow_impl::update_reading(direction d) {
   const bool drain = state_ == state::closing || (w.source_end == end_mark::fin && w.end_sent);
   if (drain) {
     if (w.spliced) say(from, command::splice(0)), w.spliced = false;
-    if (!w.reading || w.granted == 0) {
+    if (!w.reading || w.granted <= limits.high) {  // a grant with a limit says that the octets matter
       w.reading = true, w.granted = ~std::uint64_t{0};
       say(from, command::start_reading());
     }

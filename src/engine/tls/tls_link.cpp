@@ -17,6 +17,8 @@ constexpr std::uint64_t handshake_room = 64 * 1024;
 constexpr std::size_t most_discarded = 64 * 1024;
 // How long a socket that is done with waits: for the peer to have read why it was refused; and for the kernel to take
 // the last few octets of an orderly end, counted from the last progress.
+constexpr duration answer_wait = std::chrono::seconds{1};
+constexpr std::uint64_t no_limit = ~std::uint64_t{0};
 constexpr duration refusal_wait = std::chrono::seconds{1}, last_word_wait = std::chrono::seconds{5};
 }  // namespace
 
@@ -64,6 +66,7 @@ void tls_link::perform(command what) {
       if (state_ != state::open || running_) break;
       if (session_->waiting() > 0 || session_->readable() > 0 || fin_ || reset_) r_.queue(*this);
       update_reading();
+      await_answer();
       break;
     case command::kind::stop_reading:
       room_ = 0;
@@ -106,6 +109,7 @@ void tls_link::say_end() {
   session_->end();
   send_output();
   r_.kernel->perform(socket_, command::send_end());
+  await_answer();
 }
 
 void tls_link::send_output() {
@@ -137,6 +141,13 @@ void tls_link::check_left() {
   if (!reset_ && !broken_ && (unsent || (alert_sent_ && !fin_))) return;
   r_.kernel->perform(socket_, command::close());
   gone();
+}
+
+/// A peer owes a close_notify in answer to ours, and many never send it (lesson 15): whoever only waits for that, which
+/// is who reads without limit, waits a second.
+void tls_link::await_answer() {
+  if (state_ != state::open || !end_sent_ || ended_ || active() || room_ < no_limit / 2) return;
+  if (session_->output_total() == output_sent_) after(answer_wait);
 }
 
 void tls_link::after(duration d) {
@@ -208,6 +219,7 @@ void tls_link::octets_taken(std::uint64_t octets) {
     if (!refused_) after(last_word_wait);
     check_left();
   } else if (plain > 0 || state_ == state::open) {
+    await_answer();
     tell(event::octets_sent(plain));
   }
 }
@@ -226,6 +238,7 @@ void tls_link::run() {
   if (state_ == state::leaving && !over_) check_left();
   if (over_) return;
   update_reading();
+  await_answer();
   if (session_->waiting() > 0) session_->compact();  // E20
 }
 
@@ -308,6 +321,8 @@ void tls_link::fired() {
     gone();
   } else if (state_ == state::shaking) {
     fail(reason{ending::timed_out, tls_errc::too_slow, make_error_code(tls_errc::too_slow).message()}, false);
+  } else if (state_ == state::open && !std::exchange(ended_, true)) {
+    tell(event::end_received());
   }
 }
 
@@ -325,7 +340,7 @@ void tls_link::update_reading() {
   if (want == 0) {
     if (std::exchange(reading_, false)) r_.kernel->perform(socket_, command::stop_reading());
     granted_ = 0;
-  } else if (!reading_ || granted_ < want / 2) {
+  } else if (!reading_ || granted_ < want / 2 || granted_ > want) {
     reading_ = true, granted_ = want;
     r_.kernel->perform(socket_, command::start_reading(want));
   }

@@ -17,6 +17,7 @@ namespace midwire::detail {
 ///                 the last record they are in (octets_sent(0): it takes some)
 /// start_reading   room for plain octets; what is decrypted beyond it waits here and is given first (E15)
 /// end_received    the peer's close_notify; its bare FIN is reset_received(tls_errc::truncated)
+///                 (it comes as well when we have ended, what is read is not wanted, and a second has gone by)
 /// connected       the handshake is done; connect_failed: it is not, failure() says why, and close is to be performed
 /// close           what is encrypted already, an alert too, still goes out: the socket closes a little later
 ///
@@ -66,6 +67,7 @@ class tls_link final : public socket_filter, public deferred_work, public mortal
   void check_left();
   void gone();
   void after(duration d);
+  void await_answer();
   void tell(event what) {
     if (above && state_ != state::leaving) above->on_event(socket_, std::move(what));
   }
