@@ -1,7 +1,9 @@
 // The lessons that TLS takes part in, over simulated wires.
 #include <gtest/gtest.h>
 
+#include <midwire/engine/core/message_stage.hpp>
 #include <midwire/engine/relay.hpp>
+#include <midwire/proto/line_framer.hpp>
 #include <midwire/testing/sim_reactor.hpp>
 
 #include "engine/scripted_protocol.hpp"
@@ -21,17 +23,8 @@ namespace {
 
 struct passing_stage final : stage {};
 
-/// Lines, the unfinished one kept.
-struct line_stage final : stage {
-  verdict on_data(stage_context&, direction d, chunk data) override {
-    const auto end = data.text().rfind('\n');
-    const std::size_t whole = end == std::string_view::npos ? 0 : end + 1;
-    if (whole == data.size()) return verdict::pass(std::move(data));
-    chunk lines = data.take_front(whole);
-    static_cast<void>(d);
-    return verdict::keep(std::move(lines), std::move(data));
-  }
-  bool at_boundary(direction) const noexcept override { return true; }
+struct line_stage final : message_stage<proto::line_framer> {
+  verdict on_message(stage_context&, direction, chunk line) override { return verdict::pass(std::move(line)); }
 };
 
 enum class farewell { close_notify, fin_alone, reset };

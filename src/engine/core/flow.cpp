@@ -264,49 +264,9 @@ void flow_impl::run_lane(std::size_t i, direction d) {
     const std::size_t shown = rest.size();
     show(i, d, shown, true, [&](stage& s, stage_context& c) { return s.on_end(c, d, std::move(rest)); });
   } while (!lane.end_shown);  // it decided about a part, and wants to see the rest first
-    if (lane.input.empty()) break;
-    if (lane.kept.empty() && lane.bypass > 0) {
-      const std::size_t n = static_cast<std::size_t>(std::min<std::uint64_t>(lane.bypass, lane.input.size()));
-      buffer passed = lane.input.take_front(n);
-      if (lane.bypass != ~std::uint64_t{0}) lane.bypass -= n;
-      lane.count.in += n, lane.count.out += n, lane.count.bypassed += n;
-      lane.offset += n;
-      emit(i, d, std::move(passed));
-      continue;
-    }
-    chunk data;
-    if (!lane.kept.empty()) {
-      if (lane.input.size() < lane.at_least) break;
-      std::size_t fresh = 0;
-      data = std::move(lane.kept);
-      lane.kept_until = instant::max();
-      do {
-        fresh += lane.input.begin()->size();
-        data.append(lane.input.pop_front());
-      } while (fresh < lane.at_least && !lane.input.empty());
-      lane.count.in += fresh;
-    } else {
-      data = lane.input.pop_front();
-      lane.count.in += data.size();
-    }
-    const std::size_t shown = data.size();
-    show(i, d, shown, false, [&](stage& s, stage_context& c) { return s.on_data(c, d, std::move(data)); });
-  }
-  if (!live() || lane.held || lane.end == end_mark::none || lane.end_shown) return;
-  // Fewer new octets than the stage asked for: it gets them with what it kept, there will be no more.
-  chunk rest = std::move(lane.kept);
-  lane.kept_until = instant::max();
-  while (!lane.input.empty()) {
-    lane.count.in += lane.input.begin()->size();
-    rest.append(lane.input.pop_front());
-  }
-  lane.end_shown = true;
   // A TLS peer that says no farewell may have cut a message short, unless a framer knows better (lesson 15).
-  if (lane.end == end_mark::rst && of(d).truncated && rest.empty() && slots[i]->what->at_boundary(d))
-    lane.end = end_mark::fin;
-  const end_mark end = lane.end;
-  const std::size_t shown = rest.size();
-  show(i, d, shown, true, [&](stage& s, stage_context& c) { return s.on_end(c, d, std::move(rest)); });
+  if (end == end_mark::rst && of(d).truncated && lane.end == end && lane.bypass == 0 && slots[i]->what->at_boundary(d))
+    end = lane.end = end_mark::fin;
   if (live() && !lane.held && lane.end != end_mark::none) pass_end(i, d, end);
 }
 

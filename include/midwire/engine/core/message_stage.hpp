@@ -16,6 +16,7 @@ class MIDWIRE_API message_stage_base : public stage {
   verdict on_data(stage_context& context, direction d, chunk data) final;
   verdict on_expired(stage_context& context, direction d, chunk kept) final;
   verdict on_end(stage_context& context, direction d, chunk kept) final;
+  bool at_boundary(direction d) const noexcept final { return !lanes_[index_of(d)].failed; }
 
   /// One message, without its framing; yours: edit it, keep it, pass it on. See message_stage for the verdicts.
   virtual verdict on_message(stage_context& context, direction d, chunk payload) = 0;

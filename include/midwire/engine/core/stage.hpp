@@ -183,8 +183,8 @@ class MIDWIRE_API stage {
   virtual verdict on_expired(stage_context&, direction, chunk kept) { return verdict::pass(std::move(kept)); }
   /// What was kept (maybe nothing), when the direction ends; then the FIN or RST follows. To keep here is to pass.
   virtual verdict on_end(stage_context&, direction, chunk kept) { return verdict::pass(std::move(kept)); }
-  /// Asked when a TLS source ended without close_notify, nothing being kept: whether what came so far was complete
-  /// messages. Then the other side sees an end instead of a reset.
+  /// Asked after on_end when a TLS source ended without close_notify: whether all that came was complete messages. Then
+  /// the other side sees an end instead of a reset. Not asked of a stage that bypasses.
   virtual bool at_boundary(direction) const noexcept { return false; }
   virtual void on_close(stage_context&, const reason&) noexcept {}
 };
