@@ -63,6 +63,7 @@ LOUD_EXCEPTIONS = {
 # Tested in the named file though neither file name nor include tells it. The start of a path stands for all behind it.
 TESTED_IN = {
     "src/base/assert.cpp": "tests/base/chunk_test.cpp",
+    "src/engine/core/flow_closing.cpp": "tests/engine/flow_test.cpp",
     "src/engine/core/flow_reading.cpp": "tests/engine/flow_test.cpp",
     "src/engine/driver/epoll_": "tests/engine/driver_test.cpp",
     "src/engine/coroutine_loop.cpp": "tests/engine/task_test.cpp",

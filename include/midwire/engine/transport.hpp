@@ -79,9 +79,8 @@ class MIDWIRE_API transport {
   /// from now on waits for the handshake. protocol::handshake_completed() comes when it is done; connection_lost when
   /// it fails or takes longer than flow_limits::handshake. Octets that have come and were not shown yet are taken for
   /// TLS; what the protocol itself holds of them it must not use as if TLS had protected it (CVE-2011-0411): it should
-  /// then abort. \param server_name  of a client's context: whom to ask for and to check. Throws std::system_error when
-  /// that is
-  ///                     empty and the context must check it, when TLS is on already, and while a file is being sent.
+  /// then abort. `server_name`, of a client's context, is whom to ask for and to check. Throws std::system_error when
+  /// that is empty and the context must check it, when TLS is on already, and while a file is being sent.
   void start_tls(tls_ptr tls, std::string server_name = {});
   /// The protocol that both sides agreed on (RFC 7301); empty: none. As long as the transport lives.
   std::string_view alpn() const noexcept;

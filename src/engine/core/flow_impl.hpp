@@ -51,6 +51,9 @@ struct stage_slot {
   std::array<lane, 2> lanes;
 };
 
+inline constexpr direction both_directions[] = {direction::to_server, direction::to_client};
+inline constexpr side both_sides[] = {side::client, side::server};
+
 class flow_impl {
  public:
   flow_impl(std::vector<std::unique_ptr<stage>> stages, flow_limits limits);
@@ -109,7 +112,7 @@ class flow_impl {
     std::uint64_t splice_left = 0;
     std::size_t read_average = 0;
     bool ended_by_reset = false;
-    bool truncated = false;  // that reset is a FIN without close_notify
+    bool truncated = false;                   // that reset is a FIN without close_notify
     std::optional<std::size_t> swallowed_at;  // the stage that said without_end
   };
   std::array<way, 2> ways;

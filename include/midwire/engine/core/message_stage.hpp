@@ -82,7 +82,7 @@ class MIDWIRE_API message_stage_base : public stage {
 /// Octets injected from on_message go between the message before and this one, from elsewhere between two messages;
 /// they are sent as they are, so they bring their framing along. place::first_stage puts them behind what has come,
 /// even inside a message of an earlier stage. An unfinished message waits in the flow and counts for flow_limits::low
-/// and ::message: a framer's limit above `low` does not help. Octets that never became a message leave as they came,
+/// and flow_limits::message: a framer's limit above `low` does not help. Octets that never became a message leave as they came,
 /// unless on_frame_error says otherwise.
 template <proto::framer F>
 class message_stage : public detail::message_stage_base {
