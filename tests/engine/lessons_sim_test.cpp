@@ -282,9 +282,11 @@ TEST(Rules, E16NeitherTimersNorDeferredsCallFromInsideACall) {
     for (const bool good : {true, false}) {
       promise_of<int> promise;
       auto answer = promise.get();
-      const auto settle = [&] { good ? promise.succeed(1) : promise.fail(reason{ending::failed}); };
+      // By value: the callbacks come when this round is long over.
+      auto settle = [promise, good]() mutable { good ? promise.succeed(1) : promise.fail(reason{ending::failed}); };
       if (before) settle();
-      std::move(answer).then([&](int) { enter([&] { settle(); }); }, [&](const reason&) { enter([&] { settle(); }); });
+      std::move(answer).then([&enter, settle](int) mutable { enter(settle); },
+                             [&enter, settle](const reason&) mutable { enter(settle); });
       if (!before) settle();
     }
   EXPECT_EQ(calls, 0);
