@@ -411,13 +411,15 @@ void sim_driver::impl::collect(std::uint32_t id, happenings& out) {
                                                         s.socket->pending_octets == 0 && s.socket->writable_now())
     mark(s.spliced_from);
   read(id, s, out);
-  // A hint for those who do not read on to what it tells of.
-  for (const item& i : s.socket->in->arrived) {
-    if (i.what == item::kind::end && !std::exchange(s.end_hinted, true))
-      out.emplace_back(socket_id{id}, event::hung_up());
-    if (i.what == item::kind::reset && !std::exchange(s.break_hinted, true))
-      out.emplace_back(socket_id{id}, event::hung_up(true));
+  // A hint for those who do not read on to what it tells of. Nothing but another ending comes behind one.
+  bool ended = false, broken = false;
+  const auto& arrived = s.socket->in->arrived;
+  for (auto last = arrived.rbegin(); last != arrived.rend() && last->what != item::kind::data; ++last) {
+    ended |= last->what == item::kind::end;
+    broken |= last->what == item::kind::reset;
   }
+  if (ended && !std::exchange(s.end_hinted, true)) out.emplace_back(socket_id{id}, event::hung_up());
+  if (broken && !std::exchange(s.break_hinted, true)) out.emplace_back(socket_id{id}, event::hung_up(true));
 }
 
 void sim_driver::impl::read(std::uint32_t id, stream& s, happenings& out) {
